@@ -1,0 +1,52 @@
+"""localgrad: optimize pipelines of local language models the way deep learning optimizes networks.
+
+Importing this package does nothing and costs little; every name below is loaded when it is first used.
+"""
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from engine.errors import LocalgradError as LocalgradError
+    from engine.evaluation import evaluate as evaluate
+    from engine.forward import bind as bind
+    from engine.inference.opening import open_runtime as open_runtime
+    from engine.program.graph import Program as Program
+    from engine.program.graph import Sequential as Sequential
+    from engine.program.layer import Input as Input
+    from engine.program.layers import Predict as Predict
+    from engine.program.saved import load_saved as load_saved
+    from engine.records import Example as Example
+    from engine.records import Prediction as Prediction
+    from engine.tasks.metrics import METRICS as METRICS
+    from engine.tasks.taskfile import load_task as load_task
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Example": "engine.records",
+    "Input": "engine.program.layer",
+    "LocalgradError": "engine.errors",
+    "METRICS": "engine.tasks.metrics",
+    "Predict": "engine.program.layers",
+    "Prediction": "engine.records",
+    "Program": "engine.program.graph",
+    "Sequential": "engine.program.graph",
+    "bind": "engine.forward",
+    "evaluate": "engine.evaluation",
+    "load_saved": "engine.program.saved",
+    "load_task": "engine.tasks.taskfile",
+    "open_runtime": "engine.inference.opening",
+}
+
+__all__ = ["__version__", *_HOMES]  # noqa: PLE0604
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'engine' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,63 @@
+"""The `localgrad` command: one file per subcommand, each loaded only when it is called."""
+
+import importlib
+import sys
+from typing import Any
+
+import click
+
+from engine import __version__
+from engine.cli.terminal import complain
+from engine.errors import LocalgradError
+
+_COMMANDS = ("init", "doctor", "models", "run", "eval", "optimize", "runs", "diff")
+
+
+class _Commands(click.Group):
+    """A group whose subcommands live in modules of the same name."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        command: Any = importlib.import_module(f"engine.cli.{cmd_name}").command
+        return command  # type: ignore[no-any-return]
+
+
+@click.command(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="localgrad")
+def cli() -> None:
+    """Optimize pipelines of local language models the way deep learning optimizes networks.
+
+    \b
+    localgrad init demo                  a task to start from
+    localgrad eval demo/task.yaml        how good the program is as declared
+    localgrad optimize demo/task.yaml    make it better, and prove it
+    """
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command and exit: 0 ok, 1 failure, 2 usage, 3 quality gate, 5 model missing, 130 interrupted."""
+    sys.exit(run(arguments))
+
+
+def run(arguments: list[str] | None = None) -> int:
+    """Run the command and return its exit code. Every error a person can make is one line on stderr."""
+    try:
+        code = cli.main(args=arguments, prog_name="localgrad", standalone_mode=False)
+    except click.UsageError as error:
+        hint = f" (localgrad {error.ctx.info_name} --help)" if error.ctx and error.ctx.parent else " (localgrad --help)"
+        complain(error.format_message() + hint)
+        return 2
+    except (click.Abort, KeyboardInterrupt):
+        complain("interrupted; finished calls are stored, so the same command goes on where it stopped")
+        return 130
+    except LocalgradError as error:
+        complain(str(error))
+        return error.exit_code
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 0
+    return code if isinstance(code, int) else 0

@@ -1,0 +1,36 @@
+"""localgrad init: write a task to start from."""
+
+from importlib import resources
+from pathlib import Path
+
+import click
+
+from engine.cli import terminal
+from engine.errors import UsageError
+
+_FILES = ("task.yaml", "train.jsonl", "test.jsonl", "README.md")
+
+
+@click.command("init")
+@click.argument("folder", metavar="[DIR]", default=".", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+def command(folder: Path, as_json: bool) -> int:
+    """Copy the bundled task (routing support messages to teams) into DIR. Never overwrites anything."""
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder}: is a file, not a folder")
+    present = [name for name in _FILES if (folder / name).exists()]
+    if present:
+        raise UsageError(f"{folder / present[0]}: already there; choose an empty folder, as in: localgrad init my-task")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in _FILES:
+            (folder / name).write_bytes((resources.files("engine") / "demo" / name).read_bytes())
+    except OSError as error:
+        raise UsageError(f"{folder}: cannot write here: {error.strerror}") from None
+    task = folder / "task.yaml"
+    if as_json:
+        terminal.print_json({"task": str(task), "files": [str(folder / name) for name in _FILES]})
+    else:
+        terminal.say(f"wrote {', '.join(_FILES)} to {folder}")
+        terminal.say(f"next: localgrad eval {task}, then localgrad optimize {task}; edit the files to make the task yours")
+    return 0

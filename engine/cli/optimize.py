@@ -1,0 +1,104 @@
+"""localgrad optimize: make a task's program better within a budget, and prove it on rows it has never seen."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import click
+
+from engine.cli import terminal
+from engine.cli.progress import OptimizationProgress
+from engine.cli.session import read_work, state_folder, store_path, task_runtime, with_model
+from engine.errors import ContentError, UsageError
+from engine.optim.proposers import make_proposers
+from engine.optim.run import Bench, Report, new_run, unfinished_run, work_on
+from engine.store.rows import RunRow
+from engine.store.store import Store
+from engine.tasks.budget import Budget
+from engine.tasks.schema import Task
+from engine.tasks.taskfile import load_task, override
+
+
+@click.command("optimize")
+@click.argument("task_file", metavar="TASK", type=click.Path(path_type=Path))
+@click.option("--budget", help="10m, 800calls or 2Mtok.")
+@click.option("--seed", type=click.IntRange(min=0))
+@click.option("--proposers", help="Comma-separated, in place of those in the task file.")
+@click.option("--optimizer-model", help="The model that writes critiques and edits.")
+@click.option("--model", help="Another model than the task names.")
+@click.option("--resume", is_flag=True, help="Go on with the last unfinished run of this task and seed, or begin a new one.")
+@click.option("--store", help="The store file; by default .localgrad/store.db beside the task.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+def command(
+    task_file: Path, budget: str | None, seed: int | None, proposers: str | None, optimizer_model: str | None,
+    model: str | None, resume: bool, store: str | None, as_json: bool,
+) -> int:  # fmt: skip
+    """Optimize a task's program. Ctrl-C saves and stops; --resume goes on."""
+    names = tuple(name.strip() for name in proposers.split(",")) if proposers else None
+    task = override(with_model(load_task(task_file), model), budget=budget, seed=seed, proposers=names, optimizer_model=optimizer_model)
+    _check_flags(task, budget)
+    work = read_work(task)
+    if not work.splits.dev:
+        raise UsageError(f"{task_file}: the task has no dev split to decide on")
+    task, run, resumed = _choose_run(task, store, resume)
+    try:
+        with task_runtime(task, store) as runtime, OptimizationProgress() as progress:
+            bench = Bench(task, work.splits, work.metric, work.program, runtime, state_folder(task.path, store) / "runs")
+            report = work_on(bench, run, progress)
+    except KeyboardInterrupt:
+        terminal.complain(f"interrupted and saved; go on with: localgrad optimize {task_file} --resume")
+        return 130
+    body = {**report.body, "resumed": resumed}
+    if as_json:
+        terminal.print_json(body)
+    else:
+        _show(report)
+    return 0
+
+
+def _check_flags(task: Task, budget: str | None) -> None:
+    """Flags are checked before anything is loaded; what stands in the file is named by its line."""
+    if budget is not None:
+        try:
+            Budget.parse(budget)
+        except ContentError as error:
+            raise UsageError(f"--{error}") from None
+    try:
+        make_proposers(task.file.optimize.proposers)
+    except ContentError as error:
+        raise ContentError(f"{task.where(('optimize', 'proposers'))}: {error}") from None
+
+
+def _choose_run(task: Task, store: str | None, resume: bool) -> tuple[Task, RunRow, bool]:
+    """The run to work on, with the settings it began with where it is an old one."""
+    if resume:
+        with Store(store_path(task.path, store)) as opened:
+            found = unfinished_run(opened, task)
+        if found:
+            kept: Any = dict(found.settings)
+            return override(task, **{**kept, "proposers": tuple(kept["proposers"])}), replace(found), True
+        terminal.complain("no unfinished run of this task and seed; beginning a new one")
+    return task, new_run(task), False
+
+
+def _show(report: Report) -> None:
+    body = report.body
+    rows = []
+    for name in ("baseline", "best"):
+        scores = body[name]
+        cells = [terminal.with_interval(scores[split], scores[f"{split}_interval"]) if scores[split] is not None else "-" for split in ("dev", "test")]
+        rows.append([name, *cells])
+    terminal.table(["", "dev", "test"], rows, title=f"{body['task']}: score with 95% interval", numbers=(1, 2))
+    if not body["accepted"]:
+        terminal.say("Nothing beat the baseline in a paired test, so the baseline is kept.")
+    elif "test_gain" in body:
+        low, high = body["test_gain"]["interval"]
+        terminal.say(f"gain on test {100 * body['test_gain']['mean']:+.1f} points, 95% interval [{100 * low:+.1f}, {100 * high:+.1f}], paired")
+    terminal.say(
+        f"{body['proposals']} proposals in {body['rounds']} rounds, {body['accepted']} accepted; "
+        f"{terminal.duration(body['seconds'])} ({body['ended']}), test {terminal.duration(body['test_seconds'])}"
+    )
+    terminal.say(f"saved   {body['program']}")
+    terminal.say(f"look    localgrad diff {report.program_path.parent}")
+    example = " ".join(f'-i {name}="…"' for name in report.outcome.best.inputs)
+    terminal.say(f"use     localgrad run {body['program']} {example}")

@@ -1,0 +1,114 @@
+"""localgrad run: answer with a program, one example or a file of them."""
+
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+
+from engine.cli import terminal
+from engine.cli.session import read_work, saved_runtime, task_runtime
+from engine.errors import ContentError, UsageError
+from engine.flows import together
+from engine.forward import execute
+from engine.inference.runtime import Runtime
+from engine.program.graph import Program
+from engine.program.saved import is_saved_program, load_saved
+from engine.records import Prediction
+from engine.tasks.rows import Row, read_rows
+from engine.tasks.taskfile import load_task
+
+
+@click.command("run")
+@click.argument("program_file", metavar="PROGRAM|TASK", type=click.Path(path_type=Path))
+@click.argument("rows_file", metavar="[FILE|-]", required=False)
+@click.option("-i", "--input", "inputs", multiple=True, metavar="NAME=TEXT", help="One program input; repeat for several.")
+@click.option("--store", help="The store file; by default .localgrad/store.db beside the file.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object a row.")
+def command(program_file: Path, rows_file: str | None, inputs: tuple[str, ...], store: str | None, as_json: bool) -> int:
+    """Run a saved program, or the program a task declares, on -i inputs, a file of rows, or lines of standard input (-).
+
+    Rows name the program's inputs as fields (or the fields the task maps to them). Standard input is JSON lines, or
+    plain lines for a program with a single input.
+    """
+    if bool(inputs) == (rows_file is not None):
+        raise UsageError("give either -i NAME=TEXT for one example, or a FILE of rows or - for standard input")
+    with _opened(program_file, store) as (program, fields, runtime):
+        examples = [_given(inputs, program)] if inputs else _rows(str(rows_file), program, fields)
+        answers = runtime.run(together([execute(program, example) for example in examples]))
+        predictions = [prediction for prediction, _ in answers]
+    for number, (example, prediction) in enumerate(zip(examples, predictions, strict=True), start=1):
+        _print(example, prediction, number, len(examples), as_json)
+    return int(any(prediction.error for prediction in predictions))
+
+
+@contextmanager
+def _opened(path: Path, store: str | None) -> Iterator[tuple[Program, Mapping[str, str], Runtime]]:
+    """The program of a file, which row fields feed its inputs, and a runtime for it."""
+    if is_saved_program(path):
+        saved = load_saved(path)
+        with saved_runtime(saved, path, store) as runtime:
+            yield saved.program, {name: name for name in saved.program.inputs}, runtime
+    else:
+        work = read_work(load_task(path))
+        with task_runtime(work.task, store) as runtime:
+            yield work.program, work.task.file.data.inputs, runtime
+
+
+def _given(inputs: Sequence[str], program: Program) -> dict[str, str]:
+    values: dict[str, str] = {}
+    for text in inputs:
+        name, mark, value = text.partition("=")
+        if not mark:
+            raise UsageError(f"-i {text!r}: write it as NAME=TEXT; this program reads {', '.join(program.inputs)}")
+        values[name.strip()] = value
+    try:
+        program.check_inputs(values)
+    except ContentError as error:
+        raise UsageError(f"-i: {error}") from None
+    return values
+
+
+def _rows(file: str, program: Program, fields: Mapping[str, str]) -> list[dict[str, str]]:
+    rows = _stdin_rows(program) if file == "-" else read_rows(Path(file))
+    if not rows:
+        raise ContentError(f"{file}: no rows")
+    return [{name: row.text(name if name in row.values else fields[name]) for name in program.inputs} for row in rows]
+
+
+def _stdin_rows(program: Program) -> list[Row]:
+    rows = []
+    for number, line in enumerate(sys.stdin.read().split("\n"), start=1):
+        if not line.strip():
+            continue
+        if line.lstrip().startswith("{"):
+            try:
+                values: Any = json.loads(line)
+            except (ValueError, RecursionError):
+                raise ContentError(f"-:{number}: not JSON") from None
+        elif len(program.inputs) == 1:
+            values = {program.inputs[0]: line}
+        else:
+            raise ContentError(f"-:{number}: this program reads {', '.join(program.inputs)}; give one JSON object a line")
+        rows.append(Row(Path("-"), number, values))
+    return rows
+
+
+def _print(example: Mapping[str, str], prediction: Prediction, number: int, count: int, as_json: bool) -> None:
+    if prediction.error:
+        place = f"row {number}: " if count > 1 else ""
+        terminal.complain(f"{place}{prediction.error}")
+    if as_json:
+        body = {
+            "inputs": dict(example),
+            "answer": prediction.text,
+            "outputs": dict(prediction.outputs),
+            "probabilities": dict(prediction.probabilities) if prediction.probabilities else None,
+            "error": prediction.error,
+        }
+        click.echo(json.dumps(body, ensure_ascii=False))
+    elif not prediction.error or count > 1:
+        terminal.say(prediction.text)

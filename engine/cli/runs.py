@@ -1,0 +1,70 @@
+"""localgrad runs: the optimization runs of a project."""
+
+from pathlib import Path
+
+import click
+
+from engine.cli import terminal
+from engine.cli.session import store_path
+from engine.errors import UsageError
+from engine.store.rows import RunRow
+from engine.store.store import Store
+
+
+@click.command("runs")
+@click.argument("task_file", metavar="[TASK]", required=False, type=click.Path(path_type=Path))
+@click.option("--store", help="The store file; by default .localgrad/store.db beside the task, or at or above this folder.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+def command(task_file: Path | None, store: str | None, as_json: bool) -> int:
+    """List runs, newest first."""
+    with existing_store(task_file, store) as opened:
+        runs = opened.runs()
+    if as_json:
+        terminal.print_json({"runs": [_body(run) for run in runs]})
+    elif not runs:
+        terminal.say("no runs yet")
+    else:
+        terminal.table(
+            ["run", "started", "status", "dev", "test", "accepted", "spent"],
+            [_cells(run) for run in runs],
+            numbers=(3, 4, 5, 6),
+        )
+    return 0
+
+
+def existing_store(task_file: Path | None, store: str | None) -> Store:
+    """The store of a task, or the nearest one at or above the current folder.
+
+    Raises:
+        UsageError: there is none.
+    """
+    beside = task_file or Path.cwd() / "task.yaml"
+    path = store_path(beside, store)
+    if task_file is None and store is None:
+        above = (folder / ".localgrad" / "store.db" for folder in (Path.cwd(), *Path.cwd().parents))
+        path = next((place for place in above if place.is_file()), path)
+    if not path.is_file():
+        raise UsageError(f"{path}: no store here yet; name a TASK or --store, or optimize one first")
+    return Store(path)
+
+
+def _body(run: RunRow) -> dict[str, object]:
+    return {
+        "run": run.id,
+        "task": run.task,
+        "seed": run.seed,
+        "started": run.started,
+        "status": run.status,
+        "seconds": run.seconds,
+        "settings": dict(run.settings),
+        "report": dict(run.report),
+    }
+
+
+def _cells(run: RunRow) -> list[str]:
+    report = run.report
+    cells = [run.id, run.started[:16].replace("T", " "), run.status]
+    for split in ("dev", "test"):
+        scores = [report[name][split] for name in ("baseline", "best")] if report else [None]
+        cells.append("-" if None in scores else " → ".join(terminal.percent(score) for score in scores))
+    return [*cells, str(report.get("accepted", "-")), terminal.duration(run.seconds)]

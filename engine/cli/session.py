@@ -1,0 +1,92 @@
+"""What the commands that run a model have in common: a task read, a model opened, a store found."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from engine.errors import ModelError
+from engine.inference.opening import open_runtime
+from engine.inference.runtime import Runtime
+from engine.program.declared import declared_program
+from engine.program.graph import Program
+from engine.program.saved import SavedProgram
+from engine.tasks.metrics import Metric, load_metric
+from engine.tasks.schema import RuntimeSettings, Task
+from engine.tasks.splits import Splits, load_splits
+
+STATE_FOLDER = ".localgrad"
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """A task, read and checked."""
+
+    task: Task
+    splits: Splits
+    program: Program
+    metric: Metric
+
+
+def read_work(task: Task) -> Work:
+    """Rows, program and metric of a task, all checked before any model is loaded."""
+    splits = load_splits(task)
+    return Work(task, splits, declared_program(task, splits), load_metric(task))
+
+
+def state_folder(beside: Path, store: str | None) -> Path:
+    """Where a project keeps its store and runs: beside `--store`, else the nearest .localgrad at or above the file."""
+    if store:
+        return Path(store).parent
+    here = beside.resolve().parent
+    for folder in (here, *here.parents):
+        if folder.name == STATE_FOLDER:
+            return folder
+    return here / STATE_FOLDER
+
+
+def store_path(beside: Path, store: str | None) -> Path:
+    """The store file that goes with a task or program file."""
+    return Path(store) if store else state_folder(beside, store) / "store.db"
+
+
+@contextmanager
+def task_runtime(task: Task, store: str | None) -> Iterator[Runtime]:
+    """The runtime a task asks for."""
+    settings = task.file.optimize
+    path = store_path(task.path, store)
+    with open_runtime(
+        task.file.model,
+        optimizer_model=settings.optimizer_model,
+        store=path,
+        folder=task.folder,
+        settings=task.file.runtime,
+    ) as runtime:
+        yield runtime
+
+
+@contextmanager
+def saved_runtime(saved: SavedProgram, path: Path, store: str | None, settings: RuntimeSettings | None = None) -> Iterator[Runtime]:
+    """The runtime a saved program asks for.
+
+    Raises:
+        ModelError: the model's file is not the one the program was made for.
+    """
+    with open_runtime(saved.model, store=store_path(path, store), folder=path.parent, settings=settings) as runtime:
+        check_model(saved, runtime, path)
+        yield runtime
+
+
+def check_model(saved: SavedProgram, runtime: Runtime, path: Path) -> None:
+    """See that a saved program meets the model it was made for."""
+    actual = runtime.backend("task").sha256
+    if saved.model_sha256 != actual:
+        raise ModelError(
+            f"{path}: made for model {saved.model!r} with sha256 {saved.model_sha256[:12]}…, this one has {actual[:12]}…: "
+            "optimize again, or edit the hash if you mean it"
+        )
+
+
+def with_model(task: Task, model: str | None) -> Task:
+    """The task with another model, where one is given."""
+    return replace(task, file=replace(task.file, model=model)) if model else task

@@ -1,0 +1,91 @@
+"""What the commands print: results on stdout, everything else on stderr, and nothing that could drive a terminal."""
+
+import json
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def printable(text: str) -> str:
+    """Text with control and direction-changing characters made visible, so that data cannot drive the terminal."""
+    return _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
+
+
+def complain(message: str) -> None:
+    """One line on stderr."""
+    line = " ".join(printable(message).split())
+    click.echo(f"localgrad: {line}", err=True)
+
+
+def say(text: str = "") -> None:
+    """A line of the result on stdout."""
+    click.echo(printable(text))
+
+
+def print_json(value: Any) -> None:
+    """The whole result as one JSON document on stdout."""
+    click.echo(json.dumps(value, ensure_ascii=False, indent=2 if sys.stdout.isatty() else None))
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str = "", numbers: Sequence[int] = ()) -> None:
+    """A table on stdout; the columns in `numbers` are set to the right."""
+    drawn = Table(title=title or None, title_justify="left", header_style="bold", box=_box())
+    for index, name in enumerate(columns):
+        drawn.add_column(name, justify="right" if index in numbers else "left", overflow="fold")
+    for row in rows:
+        drawn.add_row(*(_escaped(cell) for cell in row))
+    out().print(drawn)
+
+
+def out() -> Console:
+    """The console for results: as wide as the terminal, or 110 columns where there is none."""
+    return Console(width=None if sys.stdout.isatty() else 110, highlight=False)
+
+
+def err() -> Console:
+    """The console for progress."""
+    return Console(stderr=True, highlight=False)
+
+
+def percent(value: float) -> str:
+    """`62.5%`."""
+    return f"{100 * value:.1f}%"
+
+
+def with_interval(value: float, interval: Sequence[float]) -> str:
+    """`62.5% [57.1, 67.6]`."""
+    return f"{percent(value)} [{100 * interval[0]:.1f}, {100 * interval[1]:.1f}]"
+
+
+def duration(seconds: float) -> str:
+    """`9.3s`, `4m05s`, `1h02m`."""
+    if seconds < 60:
+        return f"{seconds:.1f}s" if seconds < 10 else f"{seconds:.0f}s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes}m{rest:02d}s" if minutes < 60 else f"{minutes // 60}h{minutes % 60:02d}m"
+
+
+def confusion_table(confusion: Mapping[str, Mapping[str, int]]) -> None:
+    """Expected labels down, predicted labels across; zeros are dots."""
+    predicted = sorted({name for row in confusion.values() for name in row} | set(confusion))
+    rows = [[label, *(str(confusion[label].get(name, 0) or "·") for name in predicted)] for label in sorted(confusion)]
+    table(["expected ↓  predicted →", *predicted], rows, numbers=range(1, len(predicted) + 1))
+
+
+def _escaped(cell: str) -> str:
+    from rich.markup import escape
+
+    return escape(printable(cell))
+
+
+def _box() -> Any:
+    from rich import box
+
+    return box.SIMPLE_HEAD

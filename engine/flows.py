@@ -1,0 +1,71 @@
+"""Flows: how pure code asks a model for something without knowing who answers.
+
+A flow is a generator. It yields effects and is resumed with their results:
+
+    Request   one model call                    resumed with its Completion
+    Together  several flows at once             resumed with the list of their results, in their order
+    Keep      a trace worth storing             resumed with None
+
+Flows know no model, store, thread or clock. `inference.Runtime` drives them; whatever they ask for together is
+computed together. Write `yield from ask(...)` rather than a bare yield: the helpers carry the types.
+"""
+
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar, cast
+
+from engine.records import Completion, Request, Trace
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Together:
+    """Run these flows side by side."""
+
+    flows: "tuple[Flow[Any], ...]"
+
+
+@dataclass(frozen=True, slots=True)
+class Keep:
+    """Store this trace."""
+
+    trace: Trace
+
+
+Effect = Request | Together | Keep
+Flow = Generator[Effect, Any, T]
+
+
+def ask(request: Request) -> Flow[Completion]:
+    """Ask for one completion."""
+    return cast(Completion, (yield request))
+
+
+def together(flows: "Sequence[Flow[T]]") -> Flow[list[T]]:
+    """Run flows side by side and return their results in the order given."""
+    return cast("list[T]", (yield Together(tuple(flows)))) if flows else []
+
+
+def keep(trace: Trace) -> Flow[None]:
+    """Have a trace stored."""
+    yield Keep(trace)
+
+
+def observed(flow: Flow[T], keys: list[str]) -> Flow[T]:
+    """Run `flow` unchanged and append the key of every call it makes, sub-flows included, to `keys`."""
+    result: Any = None
+    while True:
+        try:
+            effect = flow.send(result)
+        except StopIteration as stop:
+            return cast(T, stop.value)
+        if isinstance(effect, Together):
+            inner: list[list[str]] = [[] for _ in effect.flows]
+            watched = tuple(observed(child, found) for child, found in zip(effect.flows, inner, strict=True))
+            result = yield Together(watched)
+            keys.extend(key for found in inner for key in found)
+        else:
+            result = yield effect
+            if isinstance(result, Completion) and result.key:
+                keys.append(result.key)

@@ -1,0 +1,56 @@
+"""The forward pass: a program over examples, each execution leaving a scored trace.
+
+`forward` is a flow and does no I/O; `bind` gives a program a runtime, so that it can be called on one example.
+"""
+
+from collections.abc import Mapping, Sequence
+
+from engine.flows import Flow, keep, observed, together
+from engine.inference.runtime import Runtime
+from engine.program.graph import Program
+from engine.records import Example, Prediction, Step, Trace
+from engine.tasks.metrics import Metric
+
+
+def forward(program: Program, examples: Sequence[Example], metric: Metric) -> Flow[list[Trace]]:
+    """Run a program on every example at once. Traces come in the order of the examples and are stored."""
+    fingerprint = program.fingerprint
+    traces = yield from together([_scored(program, fingerprint, example, metric) for example in examples])
+    return traces
+
+
+def execute(program: Program, inputs: Mapping[str, str]) -> Flow[tuple[Prediction, tuple[Step, ...]]]:
+    """Run a program on one set of inputs. A node that fails ends the execution with its error."""
+    values = dict(inputs)
+    steps: list[Step] = []
+    for node in program.nodes:
+        given = {name: values[reference] for name, reference in node.sources.items()}
+        calls: list[str] = []
+        result = yield from observed(node.layer.flow(given), calls)
+        steps.append(
+            Step(node.name, given, result.outputs, tuple(calls), result.loglikelihoods, result.probabilities, result.error)
+        )
+        if result.error is not None:
+            return Prediction("", error=f"{node.name}: {result.error}"), tuple(steps)
+        values |= {f"{node.name}.{field}": text for field, text in result.outputs.items()}
+    last = next(step for step in steps if step.node == program.output_node.name)
+    outputs = {name: text for name, text in values.items() if "." in name}
+    return Prediction(values[program.output], outputs, last.probabilities), tuple(steps)
+
+
+def bind(program: Program, runtime: Runtime) -> Program:
+    """The same program, callable: `bind(program, runtime)(question="…")` gives a `Prediction`."""
+
+    def runner(called: Program, inputs: Mapping[str, str]) -> Prediction:
+        prediction, _ = runtime.run(execute(called, inputs))
+        return prediction
+
+    return program.bound(runner)
+
+
+def _scored(program: Program, fingerprint: str, example: Example, metric: Metric) -> Flow[Trace]:
+    prediction, steps = yield from execute(program, example.inputs)
+    score = metric.score(prediction, example)
+    trace = Trace(fingerprint, example, steps, prediction, score)
+    yield from keep(trace)
+    return trace

@@ -1,0 +1,1 @@
+"""The model runtime: from requests to completions, batched, cached, on this machine."""

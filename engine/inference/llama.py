@@ -1,0 +1,258 @@
+"""llama.cpp held by its low-level interface: one model, one context, one batch. All ctypes live here.
+
+Nothing here is thread-safe except tokenizing; one owner thread calls the rest. What would abort the process is checked
+before llama.cpp is called.
+"""
+
+import ctypes
+import functools
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import llama_cpp
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.errors import ModelError
+
+MAX_SEQUENCES = 256
+_OK = 0
+
+
+class LlamaModel:
+    """Weights and vocabulary of one GGUF file."""
+
+    def __init__(self, path: Path, gpu_layers: int = 0) -> None:
+        """Load the file.
+
+        Raises:
+            ModelError: it is no GGUF file, is damaged, or does not fit in memory.
+        """
+        _check_magic(path)
+        _quiet()
+        llama_cpp.llama_backend_init()
+        parameters = llama_cpp.llama_model_default_params()
+        parameters.n_gpu_layers = gpu_layers
+        parameters.check_tensors = True
+        self.handle = llama_cpp.llama_model_load_from_file(str(path).encode(), parameters)
+        if not self.handle:
+            raise ModelError(f"{path}: llama.cpp cannot load this file ({_last_complaint()}); is it complete and a supported model?")
+        self.path = path
+        self._vocab = llama_cpp.llama_model_get_vocab(self.handle)
+        self.vocabulary = int(llama_cpp.llama_vocab_n_tokens(self._vocab))
+        self.trained_context = int(llama_cpp.llama_model_n_ctx_train(self.handle))
+        self.adds_bos = bool(llama_cpp.llama_vocab_get_add_bos(self._vocab))
+        self.bos = int(llama_cpp.llama_vocab_bos(self._vocab))
+        eot, eos = int(llama_cpp.llama_vocab_eot(self._vocab)), int(llama_cpp.llama_vocab_eos(self._vocab))
+        self.end_of_turn = eot if eot >= 0 else eos
+        self.piece: Callable[[int], bytes] = functools.lru_cache(maxsize=None)(self._piece)
+        self.is_end: Callable[[int], bool] = functools.lru_cache(maxsize=None)(self._is_end)
+
+    @property
+    def chat_template(self) -> str | None:
+        """The template in the file's metadata, if it has one."""
+        raw = llama_cpp.llama_model_chat_template(self.handle, None)
+        return raw.decode("utf-8", "replace") if raw else None
+
+    @property
+    def description(self) -> str:
+        """Architecture, size and layout in llama.cpp's own words, such as `llama 135M Q4_1`."""
+        buffer = ctypes.create_string_buffer(256)
+        llama_cpp.llama_model_desc(self.handle, buffer, 256)
+        return buffer.value.decode("utf-8", "replace")
+
+    def token_text(self, token: int) -> str:
+        """How the vocabulary writes a control token; empty for none."""
+        raw = llama_cpp.llama_vocab_get_text(self._vocab, token) if token >= 0 else b""
+        return raw.decode("utf-8", "replace") if raw else ""
+
+    def tokenize(self, text: str, special: bool) -> list[int]:
+        """Token ids of a text, without begin-of-text. Control tokens are recognized only where `special` is set."""
+        raw = text.encode("utf-8", "surrogatepass")
+        size = len(raw) + 8
+        buffer = (llama_cpp.llama_token * size)()
+        count = llama_cpp.llama_tokenize(self._vocab, raw, len(raw), buffer, size, False, special)
+        if count < 0:
+            raise ModelError(f"{self.path}: the tokenizer failed on a text of {len(raw)} bytes")
+        return list(buffer[:count])
+
+    def _piece(self, token: int) -> bytes:
+        buffer = ctypes.create_string_buffer(256)
+        length = llama_cpp.llama_token_to_piece(self._vocab, token, buffer, 256, 0, False)
+        return buffer.raw[: max(0, length)]
+
+    def _is_end(self, token: int) -> bool:
+        return bool(llama_cpp.llama_vocab_is_eog(self._vocab, token))
+
+    def grammar(self, gbnf: str) -> "Grammar":
+        """Compile a GBNF grammar with start symbol `root`.
+
+        Raises:
+            ModelError: llama.cpp refuses it.
+        """
+        sampler = llama_cpp.llama_sampler_init_grammar(self._vocab, gbnf.encode(), b"root")
+        if not sampler:
+            raise ModelError(f"llama.cpp refuses this grammar ({_last_complaint()})")
+        return Grammar(sampler, self.vocabulary)
+
+    def close(self) -> None:
+        """Free the weights."""
+        if self.handle:
+            llama_cpp.llama_model_free(self.handle)
+            self.handle = None
+
+
+class Grammar:
+    """A compiled grammar and its place in it."""
+
+    def __init__(self, sampler: ctypes.c_void_p, vocabulary: int) -> None:
+        self._sampler = sampler
+        self._ids = np.arange(vocabulary, dtype=np.int32)
+
+    def allows(self, token: int) -> bool:
+        """Whether the grammar can go on with this one token. Looks at no other."""
+        return bool(np.isfinite(self._mask(np.array([token], dtype=np.int32), np.zeros(1, dtype=np.float32)))[0])
+
+    def masked(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Logits with -inf wherever the grammar cannot go on. Looks at the whole vocabulary: slow."""
+        return self._mask(self._ids, logits)
+
+    def accept(self, token: int) -> None:
+        """Move on past a token that `allows` has said yes to."""
+        llama_cpp.llama_sampler_accept(self._sampler, token)
+
+    def _mask(self, ids: NDArray[np.int32], logits: NDArray[np.float32]) -> NDArray[np.float32]:
+        candidates = np.empty(len(ids), dtype=_CANDIDATE)
+        candidates["id"], candidates["logit"], candidates["p"] = ids, logits, 0.0
+        array = llama_cpp.llama_token_data_array(
+            data=candidates.ctypes.data_as(llama_cpp.llama_token_data_p), size=len(ids), selected=-1, sorted=False
+        )
+        llama_cpp.llama_sampler_apply(self._sampler, ctypes.byref(array))
+        return candidates["logit"].copy()
+
+    def close(self) -> None:
+        """Free the compiled grammar."""
+        if self._sampler:
+            llama_cpp.llama_sampler_free(self._sampler)
+            self._sampler = None
+
+
+_CANDIDATE = np.dtype([("id", np.int32), ("logit", np.float32), ("p", np.float32)])
+
+
+class LlamaContext:
+    """A unified KV cache of `cells` tokens and one batch of at most `batch_rows` rows.
+
+    A row is a token at a position of one or more sequences. Rows are added, then decoded together.
+    """
+
+    def __init__(self, model: LlamaModel, cells: int, batch_rows: int, threads: int) -> None:
+        """Allocate the context.
+
+        Raises:
+            ModelError: there is not enough memory for it.
+        """
+        parameters = llama_cpp.llama_context_default_params()
+        parameters.n_ctx = cells
+        parameters.n_batch = parameters.n_ubatch = batch_rows
+        parameters.n_seq_max = MAX_SEQUENCES
+        parameters.n_threads = parameters.n_threads_batch = threads
+        parameters.kv_unified = True
+        parameters.no_perf = True
+        self.handle = llama_cpp.llama_init_from_model(model.handle, parameters)
+        if not self.handle:
+            raise ModelError(f"no memory for a context of {cells:,} tokens ({_last_complaint()}); lower runtime.context")
+        self.cells = int(llama_cpp.llama_n_ctx(self.handle))
+        self.batch_rows = batch_rows
+        self._vocabulary = model.vocabulary
+        self._memory = llama_cpp.llama_get_memory(self.handle)
+        self._batch = llama_cpp.llama_batch_init(batch_rows, 0, MAX_SEQUENCES)
+        self._outputs = 0
+        self.rows = 0
+        self.decoded_rows = 0
+
+    def add(self, token: int, position: int, sequences: Sequence[int], wants_logits: bool) -> None:
+        """Put a row into the batch."""
+        assert self.rows < self.batch_rows and 0 < len(sequences) <= MAX_SEQUENCES  # more would abort the process
+        batch, row = self._batch, self.rows
+        batch.token[row], batch.pos[row] = token, position
+        batch.n_seq_id[row] = len(sequences)
+        for index, sequence in enumerate(sequences):
+            batch.seq_id[row][index] = sequence
+        batch.logits[row] = wants_logits
+        self._outputs += wants_logits
+        self.rows += 1
+
+    def decode(self) -> NDArray[np.float32]:
+        """Compute the batch and empty it. Logits (rows that wanted them, vocabulary), in the order they were added.
+
+        The array is llama.cpp's own memory: read it before the next call.
+
+        Raises:
+            ModelError: the cache is full or the computation failed.
+        """
+        self._batch.n_tokens = self.rows
+        status = llama_cpp.llama_decode(self.handle, self._batch)
+        self.decoded_rows += self.rows
+        outputs, self.rows, self._outputs = self._outputs, 0, 0
+        if status != _OK:
+            raise ModelError(f"llama_decode failed with status {status} ({_last_complaint()})")
+        if outputs == 0:
+            return np.empty((0, self._vocabulary), dtype=np.float32)
+        address = ctypes.cast(llama_cpp.llama_get_logits(self.handle), ctypes.c_void_p).value
+        memory = (ctypes.c_float * (outputs * self._vocabulary)).from_address(address or 0)
+        return np.frombuffer(memory, dtype=np.float32).reshape(outputs, self._vocabulary)
+
+    def share(self, source: int, target: int, length: int) -> None:
+        """Let `target` begin with the first `length` tokens of `source`; metadata only in a unified cache."""
+        llama_cpp.llama_memory_seq_cp(self._memory, source, target, 0, length)
+
+    def drop(self, sequence: int) -> None:
+        """Forget a sequence; cells that no other one uses become free."""
+        llama_cpp.llama_memory_seq_rm(self._memory, sequence, -1, -1)
+
+    def close(self) -> None:
+        """Free the context."""
+        if self.handle:
+            llama_cpp.llama_batch_free(self._batch)
+            llama_cpp.llama_free(self.handle)
+            self.handle = None
+
+
+def build_identity() -> str:
+    """What about the runtime changes answers: its version and the instruction sets it was built to use."""
+    info = llama_cpp.llama_print_system_info().decode("utf-8", "replace").strip()
+    return f"llama-cpp-python {llama_cpp.__version__} | {info}"
+
+
+def _check_magic(path: Path) -> None:
+    try:
+        with path.open("rb") as file:
+            magic = file.read(4)
+    except OSError as error:
+        raise ModelError(f"{path}: cannot be read: {error.strerror}") from None
+    if magic != b"GGUF":
+        raise ModelError(f"{path}: not a GGUF file (it starts with {magic!r}); give the path of a .gguf model")
+
+
+_complaints: list[str] = []
+
+
+@llama_cpp.llama_log_callback
+def _listen(level: int, text: bytes, user_data: ctypes.c_void_p) -> None:
+    if level >= _LOG_ERROR and text.strip():
+        _complaints.append(text.decode("utf-8", "replace").strip())
+        del _complaints[:-20]
+
+
+_LOG_ERROR = 4
+
+
+def _quiet() -> None:
+    """Keep llama.cpp's own log off the terminal, but remember its errors for our messages."""
+    _complaints.clear()
+    llama_cpp.llama_log_set(_listen, ctypes.c_void_p(0))
+
+
+def _last_complaint() -> str:
+    return _complaints[0].split(": ", 1)[-1] if _complaints else "no reason given"

@@ -1,0 +1,170 @@
+"""The llama.cpp backend: a thread that owns the context and serves a queue of requests.
+
+The calling thread renders and tokenizes; the owner thread steps the scheduler and replies. Nothing else ever touches the
+context.
+"""
+
+import os
+import queue
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+from engine.errors import ModelError
+from engine.inference.backend import Prepared, Reply
+from engine.inference.chat import ChatTemplate, Piece
+from engine.inference.choices import LabelTree
+from engine.inference.jobs import GenerateJob, Job, ScoreJob
+from engine.inference.llama import LlamaContext, LlamaModel, build_identity
+from engine.inference.scheduler import Scheduler
+from engine.records import Completion, Generate, Prompt, Request, Score
+from engine.store.keys import seed_of
+from engine.tasks.schema import RuntimeSettings
+
+_BATCH_ROWS = 512
+_CONTEXT = 8192
+_PARALLEL = 64
+
+
+class LlamaBackend:
+    """A GGUF model on this machine, as a `Backend`."""
+
+    def __init__(self, path: Path, sha256: str, name: str, settings: RuntimeSettings) -> None:
+        """Load the model and start its thread.
+
+        Raises:
+            ModelError: the file cannot be loaded or there is not enough memory.
+        """
+        self._model = LlamaModel(path, settings.gpu_layers)
+        wanted = min(_CONTEXT, self._model.trained_context) if settings.context == "auto" else settings.context
+        threads = available_cores() if settings.threads == "auto" else settings.threads
+        self._context = LlamaContext(self._model, wanted, min(_BATCH_ROWS, wanted), threads)
+        self._scheduler = Scheduler(self._context, _PARALLEL if settings.parallel == "auto" else settings.parallel)
+        self._template = ChatTemplate(
+            self._model.chat_template, self._model.token_text(self._model.bos), self._model.token_text(self._model.end_of_turn)
+        )
+        self.name, self.sha256 = name, sha256
+        self.identity = f"{sha256} | {build_identity()}"
+        self._inbox: queue.SimpleQueue[tuple[list[Job], Reply] | str] = queue.SimpleQueue()
+        self._idle = threading.Event()
+        self._replies: dict[str, Reply] = {}
+        self._thread = threading.Thread(target=self._serve, name=f"llama {name}", daemon=True)
+        self._thread.start()
+
+    def prepare(self, request: Request) -> Prepared:
+        """Render the prompt with the model's own template."""
+        pieces = self._template.pieces(request.prompt)
+        content: dict[str, object] = {
+            "kind": type(request).__name__.lower(),
+            "prompt": [[piece.text, int(piece.special)] for piece in pieces],
+        }
+        if isinstance(request, Score):
+            content |= {"continuations": list(request.continuations), "end": request.end}
+        elif isinstance(request, Generate):
+            content |= {
+                "max_tokens": request.max_tokens,
+                "stop": list(request.stop),
+                "temperature": request.temperature,
+                "top_p": request.top_p,
+                "sample": request.sample if request.temperature > 0 else 0,
+                "grammar": request.grammar,
+            }
+        return Prepared(request, "".join(piece.text for piece in pieces), content)
+
+    def submit(self, asked: Sequence[tuple[str, Prepared]], reply: Reply) -> None:
+        """Tokenize here, compute in the owner thread."""
+        jobs: list[Job] = []
+        for key, prepared in asked:
+            job = self._job(key, prepared)
+            if isinstance(job, Completion):
+                reply(key, job)
+            else:
+                jobs.append(job)
+        if jobs:
+            self._idle.clear()
+            self._inbox.put((jobs, reply))
+
+    def cancel(self) -> None:
+        """Drop what is unfinished and wait until the owner thread has done so."""
+        if self._thread.is_alive():
+            self._idle.clear()
+            self._inbox.put("cancel")
+            self._idle.wait()
+
+    def count(self, prompt: Prompt) -> int:
+        """Tokens of a prompt, begin-of-text included."""
+        return len(self._tokens(self._template.pieces(prompt)))
+
+    def computed_tokens(self) -> int:
+        """Rows given to llama_decode so far."""
+        return self._context.decoded_rows
+
+    def close(self) -> None:
+        """Stop the thread and free the model."""
+        if self._thread.is_alive():
+            self._inbox.put("stop")
+            self._thread.join()
+            self._context.close()
+            self._model.close()
+
+    def _job(self, key: str, prepared: Prepared) -> Job | Completion:
+        """The job for a request, or a completion that says why there can be none."""
+        request = prepared.request
+        tokens = tuple(self._tokens(self._template.pieces(request.prompt)))
+        try:
+            if isinstance(request, Score):
+                labels = [tuple(self._model.tokenize(text, special=False)) for text in request.continuations]
+                end = self._model.tokenize(request.end, special=False)[0] if request.end else self._model.end_of_turn
+                job: Job = ScoreJob(key, tokens, LabelTree.of(labels, end))
+            else:
+                assert isinstance(request, Generate)  # Count never reaches a backend's queue
+                job = GenerateJob(key, tokens, request, self._model, seed_of(key))
+        except ModelError as error:
+            return Completion(key=key, error=str(error), prompt_tokens=len(tokens))
+        refusal = self._scheduler.refusal(job)
+        if refusal:
+            job.close()
+            return Completion(key=key, error=refusal, prompt_tokens=len(tokens))
+        return job
+
+    def _tokens(self, pieces: Sequence[Piece]) -> list[int]:
+        tokens = [self._model.bos] if self._model.adds_bos else []
+        for piece in pieces:
+            tokens += self._model.tokenize(piece.text, piece.special)
+        return tokens
+
+    def _serve(self) -> None:
+        """The owner thread: take what has come in, step, reply; sleep when there is nothing to do."""
+        while True:
+            while not self._scheduler.busy or not self._inbox.empty():
+                if not self._scheduler.busy and self._inbox.empty():
+                    self._idle.set()
+                message = self._inbox.get()
+                if message == "stop":
+                    self._idle.set()
+                    return
+                if isinstance(message, str):
+                    self._scheduler.cancel()
+                    self._replies.clear()
+                    self._idle.set()
+                else:
+                    jobs, reply = message
+                    self._replies |= {job.key: reply for job in jobs}
+                    self._scheduler.add(jobs)
+            try:
+                for completion in self._scheduler.step():
+                    self._replies.pop(completion.key)(completion.key, completion)
+            except ModelError as error:
+                self._fail(str(error))
+
+    def _fail(self, reason: str) -> None:
+        """A failed decode fails every unfinished request, each with the reason."""
+        self._scheduler.cancel()
+        for key, reply in self._replies.items():
+            reply(key, Completion(key=key, error=reason))
+        self._replies.clear()
+
+
+def available_cores() -> int:
+    """Cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

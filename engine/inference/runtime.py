@@ -1,0 +1,214 @@
+"""The runtime: drives flows, so that whatever they ask for together is computed together and never twice.
+
+Each pass resumes every flow that can go on, answers what the store knows, hands all new requests to the backends in
+one go, waits, commits what came back, and resumes again. A completion is used only after its commit. Two flows that
+ask the same thing at the same time share one call.
+"""
+
+import queue
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from types import TracebackType
+from typing import Any, TypeVar, cast
+
+from engine.errors import ModelError
+from engine.flows import Flow, Keep, Together
+from engine.inference.backend import Backend, Prepared
+from engine.inference.usage import Usage
+from engine.records import Call, Completion, Count, Request, Role, Trace
+from engine.store.keys import call_key, canonical
+from engine.store.store import Store
+
+T = TypeVar("T")
+
+Allow = Callable[[Usage], None]
+Watch = Callable[[Usage, int], None]
+
+
+@dataclass(eq=False)
+class _Frame:
+    """A running flow, and where its result goes."""
+
+    flow: Flow[Any]
+    parent: "_Frame | None" = None
+    place: int = 0
+    results: list[Any] = field(default_factory=list)
+    missing: int = 0
+
+
+class Runtime:
+    """Backends by role, one store, and the totals of what was asked. Use it as a context manager, from one thread."""
+
+    def __init__(self, backends: Mapping[Role, Backend], store: Store) -> None:
+        """`backends` needs a `task`; an absent `optimizer` is the task's. Backends and store are closed with the runtime."""
+        self._backends = {"task": backends["task"], "optimizer": backends.get("optimizer", backends["task"])}
+        self.store = store
+        self.usage = Usage()
+
+    def __enter__(self) -> "Runtime":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Free the models and close the store. Closing twice is harmless."""
+        for backend in self._backends.values():
+            backend.close()
+        self.store.close()
+
+    def backend(self, role: Role) -> Backend:
+        """The model that answers for a role."""
+        return self._backends[role]
+
+    def run(self, flow: Flow[T], *, run: str = "", allow: Allow | None = None, watch: Watch | None = None) -> T:
+        """Drive a flow to its end and return its result.
+
+        `run` names the run its traces belong to. `allow` is called with the totals before every request and after
+        every batch of completions; what it raises ends the flow. `watch` is told the totals and how many requests are
+        open, for progress.
+        """
+        session = _Session(self, run, allow or _anything, watch or _nobody)
+        started = time.perf_counter()
+        try:
+            return cast(T, session.drive(flow))
+        finally:
+            self.usage.seconds += time.perf_counter() - started
+
+
+class _Session:
+    """One `Runtime.run`: its frames, what they wait for, and what waits to be committed."""
+
+    def __init__(self, runtime: Runtime, run: str, allow: Allow, watch: Watch) -> None:
+        self._runtime, self._run, self._allow, self._watch = runtime, run, allow, watch
+        self._ready: deque[tuple[_Frame, Any]] = deque()
+        self._waiting: dict[str, list[_Frame]] = {}
+        self._asked: dict[str, tuple[Backend, Prepared]] = {}
+        self._new: dict[int, list[tuple[str, Prepared]]] = {}
+        self._traces: list[Trace] = []
+        self._replies: queue.SimpleQueue[Completion] = queue.SimpleQueue()
+
+    def drive(self, flow: Flow[Any]) -> Any:
+        root = _Frame(flow)
+        root.results, root.missing = [None], 1
+        top = _Frame(flow, parent=root)
+        self._ready.append((top, None))
+        try:
+            while root.missing:
+                while self._ready:
+                    self._advance(*self._ready.popleft())
+                self._send()
+                if self._waiting:
+                    self._receive()
+            self._commit([])
+            return root.results[0]
+        except BaseException:
+            for backend in self._backends():
+                backend.cancel()
+            self._commit(self._arrived())
+            raise
+
+    def _backends(self) -> list[Backend]:
+        unique = {id(backend): backend for backend in (self._runtime.backend("task"), self._runtime.backend("optimizer"))}
+        return list(unique.values())
+
+    def _advance(self, frame: _Frame, value: Any) -> None:
+        """Resume one flow with a value and see to whatever it asks for next."""
+        try:
+            effect = frame.flow.send(value)
+        except StopIteration as stop:
+            self._finish(frame, stop.value)
+            return
+        if isinstance(effect, Together):
+            frame.results, frame.missing = [None] * len(effect.flows), len(effect.flows)
+            self._ready.extend((_Frame(child, frame, place), None) for place, child in enumerate(effect.flows))
+        elif isinstance(effect, Keep):
+            self._traces.append(effect.trace)
+            self._ready.append((frame, None))
+        elif isinstance(effect, Count):
+            count = self._runtime.backend(effect.role).count(effect.prompt)
+            self._ready.append((frame, Completion(count=count)))
+        else:
+            self._ask(frame, effect)
+
+    def _finish(self, frame: _Frame, result: Any) -> None:
+        parent = frame.parent
+        assert parent is not None  # only the root has none, and it runs no flow of its own
+        parent.results[frame.place] = result
+        parent.missing -= 1
+        if parent.missing == 0 and parent.parent is not None:
+            self._ready.append((parent, parent.results))
+
+    def _ask(self, frame: _Frame, request: Request) -> None:
+        """Answer from the store, join a call in flight, or queue a new one."""
+        usage = self._runtime.usage
+        self._allow(usage)
+        backend = self._runtime.backend(request.role)
+        try:
+            prepared = backend.prepare(request)
+        except ModelError as error:
+            usage.calls += 1
+            usage.failed_calls += 1
+            self._ready.append((frame, Completion(error=str(error))))
+            return
+        key = call_key(backend.identity, prepared.content)
+        usage.calls += 1
+        if key in self._waiting:
+            usage.cached_calls += 1
+            self._waiting[key].append(frame)
+            return
+        known = self._runtime.store.completion(key)
+        if known is not None:
+            usage.cached_calls += 1
+            usage.count(known)
+            self._ready.append((frame, known))
+            return
+        self._waiting[key] = [frame]
+        self._asked[key] = (backend, prepared)
+        self._new.setdefault(id(backend), []).append((key, prepared))
+
+    def _send(self) -> None:
+        for batch in self._new.values():
+            backend, _ = self._asked[batch[0][0]]
+            backend.submit(batch, lambda key, completion: self._replies.put(replace(completion, key=key)))
+        self._new.clear()
+
+    def _receive(self) -> None:
+        """Wait for at least one completion, commit all that have arrived, and ready their flows."""
+        arrived = [self._replies.get(), *self._arrived()]
+        self._commit(arrived)
+        usage = self._runtime.usage
+        usage.computed_tokens = sum(backend.computed_tokens() for backend in self._backends())
+        for completion in arrived:
+            frames = self._waiting.pop(completion.key)
+            for frame in frames:
+                usage.count(completion)
+                self._ready.append((frame, completion))
+        self._watch(usage, len(self._waiting))
+        self._allow(usage)
+
+    def _arrived(self) -> list[Completion]:
+        arrived: list[Completion] = []
+        while not self._replies.empty():
+            arrived.append(self._replies.get())
+        return arrived
+
+    def _commit(self, arrived: Sequence[Completion]) -> None:
+        calls = []
+        for completion in arrived:
+            backend, prepared = self._asked.pop(completion.key)
+            request = canonical(prepared.content)
+            calls.append(Call(completion.key, backend.name, prepared.content["kind"], request, prepared.prompt, completion))
+        if calls or self._traces:
+            self._runtime.store.commit(calls, self._traces, self._run)
+            self._traces.clear()
+
+
+def _anything(usage: Usage) -> None:
+    """Allow every request."""
+
+
+def _nobody(usage: Usage, open_requests: int) -> None:
+    """Watch nothing."""

@@ -1,0 +1,1 @@
+"""Optimization: one loop, its budget, races and acceptance, and the proposers."""

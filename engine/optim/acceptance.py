@@ -1,0 +1,35 @@
+"""Acceptance: the one rule by which a program replaces the incumbent.
+
+The winner of a round's race must beat the incumbent on all of dev in a one-sided paired permutation test. The chance
+of ever accepting a change that is worth nothing stays below ALPHA for the whole run, however long it gets: round r may
+spend ALPHA / (r (r + 1)), which sums to ALPHA (alpha spending, as in Foster & Stine 2008), and shares it evenly among
+the candidates that raced for it (Bonferroni).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from numpy.random import Generator
+
+from engine.statistics import paired_permutation_p
+
+ALPHA = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The outcome of one test: accepted where `p_value` is at most `level`."""
+
+    p_value: float
+    level: float
+
+    @property
+    def accepted(self) -> bool:
+        """Whether the candidate replaces the incumbent."""
+        return self.p_value <= self.level
+
+
+def judge(candidate: Sequence[float], incumbent: Sequence[float], round: int, raced: int, rng: Generator) -> Verdict:
+    """Test the best of `raced` candidates of round `round` (from 1) against the incumbent, on paired dev scores."""
+    level = ALPHA / (round * (round + 1)) / max(1, raced)
+    return Verdict(paired_permutation_p(candidate, incumbent, rng), level)

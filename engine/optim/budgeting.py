@@ -1,0 +1,82 @@
+"""Spending: how much of a run's budget is gone, counted so that a resumed run ends where an uninterrupted one would.
+
+Calls and tokens are counted as asked for, cached or not. Seconds are those of all sessions together, but the clock of
+a resumed session starts with its first call that the store cannot answer: the replay before it is free.
+"""
+
+import time
+from dataclasses import dataclass
+
+from engine.errors import BudgetSpent
+from engine.inference.usage import Usage
+from engine.tasks.budget import Budget
+
+
+class Meter:
+    """Watches one run's usage against its budget."""
+
+    def __init__(self, budget: Budget, usage: Usage, seconds_before: float = 0.0) -> None:
+        """`usage` is the state of the runtime's totals now; `seconds_before` what earlier sessions spent."""
+        self.budget = budget
+        self._start = usage.copy()
+        self._usage = usage
+        self._seconds_before = seconds_before
+        self._resumed = seconds_before > 0
+        self._started_at = None if self._resumed else time.perf_counter()
+
+    def allow(self, usage: Usage) -> None:
+        """See that the budget is not used up.
+
+        Raises:
+            BudgetSpent: it is.
+        """
+        if self._started_at is None and usage.calls - usage.cached_calls > self._start.calls - self._start.cached_calls:
+            self._started_at = time.perf_counter()
+        if self.spent >= self.budget.amount:
+            raise BudgetSpent(f"the budget of {self.budget} is spent")
+
+    @property
+    def seconds(self) -> float:
+        """Seconds spent so far, all sessions together."""
+        return self._seconds_before + (time.perf_counter() - self._started_at if self._started_at is not None else 0.0)
+
+    @property
+    def spent(self) -> float:
+        """What is spent, in the budget's unit."""
+        used = self._usage.since(self._start)
+        return {"seconds": self.seconds, "calls": float(used.calls), "tokens": float(used.tokens)}[self.budget.unit]
+
+    @property
+    def share_left(self) -> float:
+        """The part of the budget that is left, from 1 down to 0."""
+        return max(0.0, 1.0 - self.spent / self.budget.amount)
+
+    def calls_left(self) -> int:
+        """How many calls like those so far the rest of the budget pays for."""
+        used = self._usage.since(self._start)
+        spent = self.spent
+        if self.budget.unit == "calls" or used.calls == 0 or spent == 0:
+            return max(0, int(self.budget.amount - spent))
+        return max(0, int((self.budget.amount - spent) * used.calls / spent))
+
+
+@dataclass(frozen=True, slots=True)
+class RoundPlan:
+    """How one round divides the calls that are left: it may use about two thirds of them.
+
+    `allowance` calls for each proposer, `calibration` train examples for each proposal's bias, `racers` on dev.
+    """
+
+    allowance: int
+    calibration: int
+    racers: int
+
+    @classmethod
+    def of(cls, calls_left: int, proposers: int, dev: int) -> "RoundPlan":
+        """A quarter of the calls for proposers, a fifth for calibration, a quarter for the race, within sense."""
+        proposals = 3 * proposers
+        return cls(
+            allowance=max(1, calls_left // 4),
+            calibration=min(120, max(16, calls_left // 5 // proposals)),
+            racers=min(6, max(2, calls_left // 4 // max(1, dev))),
+        )

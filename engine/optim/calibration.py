@@ -1,0 +1,116 @@
+"""Calibration: a bias per label that makes a model's log-likelihoods decide well.
+
+A small model prefers some labels whatever the example (Zhao 2021). The preference is measured on train examples that
+are not in the prompt and taken off again.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.feedback.losses import mean_loss
+from engine.flows import Flow
+from engine.forward import forward
+from engine.program.graph import Program
+from engine.program.parameters import Bias, Demos
+from engine.records import Example, Trace
+from engine.tasks.metrics import Metric
+
+_RIDGE = 0.1
+_NEWTON_STEPS = 25
+_DECIMALS = 3
+
+
+def bias_parameter(program: Program) -> str | None:
+    """The bias that acts on the program's answer, if its output node has one."""
+    name = f"{program.output_node.name}.bias"
+    return name if isinstance(program.parameters.get(name), Bias) else None
+
+
+def unseen(program: Program, examples: Sequence[Example]) -> list[Example]:
+    """Examples that no demonstration of the program shows."""
+    shown = {
+        tuple(sorted(demo.inputs.values()))
+        for parameter in program.parameters.values()
+        if isinstance(parameter, Demos)
+        for demo in parameter.value
+    }
+    return [example for example in examples if tuple(sorted(example.inputs.values())) not in shown]
+
+
+@dataclass(frozen=True, slots=True)
+class Calibrated:
+    """A program with its bias fitted, and its mean loss on the examples the bias was fitted on."""
+
+    program: Program
+    loss: float
+
+
+def calibrated(program: Program, examples: Sequence[Example], metric: Metric) -> Flow[Calibrated]:
+    """Run a program over examples and fit its answer's bias to them, if it has one. Costs one call an example."""
+    traces = yield from forward(program, examples, metric)
+    name = bias_parameter(program)
+    if name is None:
+        return Calibrated(program, mean_loss(traces))
+    scored = _scored(program, traces)
+    if scored is None:
+        return Calibrated(program, mean_loss(traces))
+    loglikelihoods, answers = scored
+    bias = np.round(fit_bias(loglikelihoods, answers), _DECIMALS) + 0.0
+    probabilities = _softmax(loglikelihoods + bias)[np.arange(len(answers)), answers]
+    loss = float(-np.log(np.maximum(probabilities, 1e-9)).mean())
+    return Calibrated(program.replace({name: tuple(map(float, bias))}), loss)
+
+
+def _scored(program: Program, traces: Sequence[Trace]) -> tuple[NDArray[np.float64], NDArray[np.int64]] | None:
+    """Log-likelihoods (examples, labels) and the index of each accepted answer; None where nothing was scored."""
+    node = program.output_node
+    parameter = node.parameters()["bias"]
+    assert isinstance(parameter, Bias)  # calibrated() has asked bias_parameter
+    rows, answers = [], []
+    for trace in traces:
+        step = next((step for step in trace.steps if step.node == node.name), None)
+        accepted = [parameter.choices.index(answer) for answer in trace.example.accepted if answer in parameter.choices]
+        if step is not None and step.loglikelihoods is not None and accepted:
+            rows.append(step.loglikelihoods)
+            answers.append(accepted[0])
+    return (np.asarray(rows, dtype=np.float64), np.asarray(answers, dtype=np.int64)) if rows else None
+
+
+def fit_bias(loglikelihoods: NDArray[np.float64], answers: NDArray[np.int64]) -> NDArray[np.float64]:
+    """The bias (labels,) under which softmax(scale * (loglikelihoods + bias)) fits the answers best.
+
+    Log-likelihoods are (examples, labels) in nats, answers (examples,) label indices. Multinomial logistic regression
+    with one shared slope, by damped Newton steps; it is convex in (slope, slope * bias). The slope absorbs
+    overconfidence and is not returned: it changes no decision. Ridge 0.1 on the intercepts keeps a label that is rare
+    or absent in train from being ruled out.
+    """
+    count, labels = loglikelihoods.shape
+    centred = loglikelihoods - loglikelihoods.mean(axis=1, keepdims=True)
+    hit = np.eye(labels)[answers]
+    slope, intercept = 1.0, np.zeros(labels)
+    for _ in range(_NEWTON_STEPS):
+        probabilities = _softmax(slope * centred + intercept)
+        residual = probabilities - hit
+        gradient = np.concatenate([[(residual * centred).sum()], residual.sum(axis=0) + _RIDGE * intercept])
+        weighted = probabilities * centred
+        spread = weighted - probabilities * weighted.sum(axis=1, keepdims=True)
+        hessian = np.empty((labels + 1, labels + 1))
+        hessian[0, 0] = (spread * centred).sum()
+        hessian[0, 1:] = hessian[1:, 0] = spread.sum(axis=0)
+        hessian[1:, 1:] = np.diag(probabilities.sum(axis=0)) - probabilities.T @ probabilities
+        hessian += _RIDGE * np.eye(labels + 1)
+        step = np.linalg.solve(hessian, gradient)
+        step /= max(1.0, float(np.abs(step).max()) / 2.0)
+        slope, intercept = slope - step[0], intercept - step[1:]
+        if np.abs(step).max() < 1e-6:
+            break
+    bias = intercept / max(slope, 0.05)
+    return bias - bias.mean()
+
+
+def _softmax(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    weights = np.exp(values - values.max(axis=1, keepdims=True))
+    return weights / weights.sum(axis=1, keepdims=True)

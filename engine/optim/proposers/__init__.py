@@ -1,0 +1,29 @@
+"""The proposers, one strategy a file."""
+
+from engine.errors import ContentError
+from engine.optim.history import Proposer
+from engine.optim.proposers.bias import BiasProposer
+from engine.optim.proposers.demos import DemosProposer
+from engine.optim.proposers.settings import SettingsProposer
+from engine.optim.proposers.textual_gradient import TextualGradientProposer
+from engine.tasks.taskfile import nearest
+
+PROPOSERS: dict[str, type[Proposer]] = {
+    kind.name: kind for kind in (BiasProposer, DemosProposer, SettingsProposer, TextualGradientProposer)
+}
+
+
+def make_proposers(names: tuple[str, ...]) -> list[Proposer]:
+    """Proposers by name, in the order given.
+
+    Raises:
+        ContentError: an unknown name, one given twice, or none at all.
+    """
+    if not names:
+        raise ContentError(f"no proposers given: choose from {', '.join(PROPOSERS)}")
+    for name in names:
+        if name not in PROPOSERS:
+            raise ContentError(f"unknown proposer {name!r}: {nearest(name, list(PROPOSERS))}")
+        if names.count(name) > 1:
+            raise ContentError(f"proposer {name!r} is named twice")
+    return [PROPOSERS[name]() for name in names]

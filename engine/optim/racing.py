@@ -1,0 +1,66 @@
+"""Races: candidates run on the same dev examples, block by block, and those that the leader clearly beats drop out.
+
+After each block every runner is compared with the leader on the examples seen so far by a one-sided paired permutation
+test; it drops out below 0.1 (the idea of F-Race, Birattari 2002, with a permutation test in place of Friedman's). The
+bound only saves work: acceptance is decided later, on all of dev, by a stricter test.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from numpy.random import Generator
+
+from engine.feedback.losses import mean_loss
+from engine.flows import Flow, together
+from engine.forward import forward
+from engine.program.graph import Program
+from engine.records import Example, Trace
+from engine.statistics import mean, paired_permutation_p
+from engine.tasks.metrics import Metric
+
+_DROP_BELOW = 0.1
+_BLOCK = 25
+
+
+@dataclass(frozen=True, slots=True)
+class Runner:
+    """A program in a race, with its traces so far in dev order. `finished` runners have seen all of dev."""
+
+    program: Program
+    traces: tuple[Trace, ...] = ()
+    finished: bool = False
+
+    @property
+    def scores(self) -> list[float]:
+        """One score an example."""
+        return [trace.score for trace in self.traces]
+
+    @property
+    def rank(self) -> tuple[float, float]:
+        """Smaller is better: mean score first, then the loss."""
+        return -mean(self.scores), mean_loss(self.traces)
+
+
+def race(programs: Sequence[Program], dev: Sequence[Example], metric: Metric, rng: Generator) -> Flow[list[Runner]]:
+    """Race programs over dev. Returns a runner for each, in the order given; at least the best has finished."""
+    runners = [Runner(program) for program in programs]
+    running = list(range(len(runners)))
+    for start in range(0, len(dev), _BLOCK):
+        block = dev[start : start + _BLOCK]
+        ran = yield from together([forward(runners[index].program, block, metric) for index in running])
+        for index, traces in zip(running, ran, strict=True):
+            so_far = (*runners[index].traces, *traces)
+            runners[index] = Runner(runners[index].program, so_far, finished=len(so_far) == len(dev))
+        leader = min(running, key=lambda index: (runners[index].rank, index))
+        running = [index for index in running if index == leader or not _beaten(runners[index], runners[leader], rng)]
+    return runners
+
+
+def best_finished(runners: Sequence[Runner]) -> int:
+    """Which runner won: the best of those that finished, the earlier on a tie."""
+    finished = [index for index, runner in enumerate(runners) if runner.finished]
+    return min(finished, key=lambda index: (runners[index].rank, index))
+
+
+def _beaten(runner: Runner, leader: Runner, rng: Generator) -> bool:
+    return paired_permutation_p(leader.scores, runner.scores, rng) < _DROP_BELOW

@@ -1,0 +1,200 @@
+"""A run from start to saved program: its identity, its lock, its place in the store, and the test at the end."""
+
+import os
+import time
+from collections.abc import Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from collections.abc import Iterator
+
+from engine.evaluation import Evaluation, evaluate, figure_of
+from engine.inference.runtime import Runtime
+from engine.inference.usage import Usage
+from engine.optim.budgeting import Meter
+from engine.optim.loop import Outcome, Setting, Watcher, optimize
+from engine.optim.proposers import make_proposers
+from engine.program.graph import Program
+from engine.program.saved import SavedProgram
+from engine.records import Trace
+from engine.statistics import bootstrap_interval
+from engine.store.locks import locked_run
+from engine.store.rows import CandidateRow, RunRow
+from engine.store.store import Store
+from engine.tasks.metrics import Metric
+from engine.tasks.schema import Task
+from engine.tasks.splits import Splits
+
+import numpy as np
+
+_HEARTBEAT_S = 2.0
+
+
+def new_run(task: Task) -> RunRow:
+    """A run that has not begun. Its id tells the task and the time; nothing in its results depends on it."""
+    settings = task.file.optimize
+    stamp = time.strftime("%Y%m%d-%H%M%S")
+    return RunRow(
+        id=f"{task.file.name}-{stamp}-{os.urandom(2).hex()}",
+        kind="optimize",
+        task=task.file.name,
+        task_path=str(task.path.resolve()),
+        task_fingerprint=task.fingerprint,
+        seed=settings.seed,
+        settings={
+            "proposers": list(settings.proposers),
+            "budget": settings.budget,
+            "optimizer_model": settings.optimizer_model,
+        },
+    )
+
+
+def unfinished_run(store: Store, task: Task) -> RunRow | None:
+    """The last run of this task file's content and seed that did not come to its end."""
+    for run in store.runs():
+        same = run.task_fingerprint == task.fingerprint and run.seed == task.file.optimize.seed
+        if run.kind == "optimize" and same and run.status != "done":
+            return run
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """What a run works with: a task's parts, a program to start from, and where its files go."""
+
+    task: Task
+    splits: Splits
+    metric: Metric
+    program: Program
+    runtime: Runtime
+    folder: Path
+
+    def saved(self, program: Program) -> SavedProgram:
+        """A program of this task as it is saved. A model given by its path is named by its full path."""
+        name = self.task.file.model
+        if name.lower().endswith(".gguf") and not name.startswith("hf:"):
+            name = str((self.task.folder / name).resolve())
+        return SavedProgram(self.task.file.name, name, self.runtime.backend("task").sha256, program)
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a finished run has to say."""
+
+    run: RunRow
+    outcome: Outcome
+    baseline_test: Evaluation | None
+    best_test: Evaluation | None
+    program_path: Path
+    body: Mapping[str, Any]
+
+
+def work_on(bench: Bench, run: RunRow, watcher: Watcher) -> Report:
+    """Carry a run, new or resumed, to its end: the loop, the test, the saved program.
+
+    Raises:
+        RunLocked: another live process is working on it.
+    """
+    store = bench.runtime.store
+    with locked_run(bench.folder, run.id):
+        store.put_run(replace(run, status="running"))
+        store.put_program(bench.program.fingerprint, bench.program.to_mapping())
+        meter = Meter(bench.task.budget, bench.runtime.usage, run.seconds)
+        with _ending_well(store, run, meter):
+            outcome = optimize(_setting(bench, run), bench.runtime, meter, _Heartbeat(watcher, store, run))
+            seconds = meter.seconds
+            watcher.phase(outcome.rounds, "testing", figure_of(outcome.best_dev, bench.metric)[0])
+            before, after = _test(bench, outcome, run, watcher)
+        path = bench.folder / run.id / "program.yaml"
+        bench.saved(outcome.best).save(path)
+        body = _body(bench, run, outcome, before, after, seconds, path)
+        finished = replace(run, status="done", seconds=seconds, report=body)
+        store.put_run(finished)
+        return Report(finished, outcome, before, after, path, body)
+
+
+def _setting(bench: Bench, run: RunRow) -> Setting:
+    proposers = make_proposers(tuple(run.settings["proposers"]))
+    return Setting(run.id, bench.program, bench.splits.train, bench.splits.dev, bench.metric, proposers, run.seed)
+
+
+def _test(bench: Bench, outcome: Outcome, run: RunRow, watcher: Watcher) -> tuple[Evaluation | None, Evaluation | None]:
+    """Score baseline and best on test, once, outside the budget."""
+    if not bench.splits.test:
+        return None, None
+    before = evaluate(bench.program, bench.splits.test, bench.metric, bench.runtime, run.id)
+    if outcome.best.fingerprint == bench.program.fingerprint:
+        return before, before
+    return before, evaluate(outcome.best, bench.splits.test, bench.metric, bench.runtime, run.id)
+
+
+def _body(
+    bench: Bench, run: RunRow, outcome: Outcome, before: Evaluation | None, after: Evaluation | None, seconds: float, path: Path
+) -> dict[str, Any]:
+    """The run's result as plain data; what `--json` prints."""
+    usage = bench.runtime.usage
+    body: dict[str, Any] = {
+        "run": run.id,
+        "task": bench.task.file.name,
+        "seed": run.seed,
+        "baseline": {**_scores(outcome.baseline_dev, before, bench.metric), "fingerprint": bench.program.fingerprint},
+        "best": {**_scores(outcome.best_dev, after, bench.metric), "fingerprint": outcome.best.fingerprint},
+        "proposals": len(outcome.candidates),
+        "accepted": sum(row.accepted for row in outcome.candidates),
+        "rounds": outcome.rounds,
+        "ended": outcome.ended,
+        "seconds": round(seconds, 2),
+        "test_seconds": round(sum(e.usage.seconds for e in {id(e): e for e in (before, after) if e}.values()), 2),
+        "calls": usage.calls,
+        "cached_calls": usage.cached_calls,
+        "prompt_tokens": usage.prompt_tokens,
+        "computed_tokens": usage.computed_tokens,
+        "generated_tokens": usage.generated_tokens,
+        "program": str(path),
+    }
+    if before and after:
+        differences = [b.score - a.score for a, b in zip(before.traces, after.traces, strict=True)]
+        low, high = bootstrap_interval(differences, np.random.default_rng(0))
+        body["test_gain"] = {"mean": after.score - before.score, "interval": [low, high]}
+    return body
+
+
+def _scores(dev: Any, test: Evaluation | None, metric: Metric) -> dict[str, Any]:
+    figure, interval = figure_of(dev, metric)
+    scores: dict[str, Any] = {"dev": figure, "dev_interval": list(interval), "test": None, "test_interval": None}
+    if test:
+        scores |= {"test": test.score, "test_interval": list(test.interval)}
+    return scores
+
+
+@contextmanager
+def _ending_well(store: Store, run: RunRow, meter: Meter) -> Iterator[None]:
+    """Whatever ends the block early, the run is left resumable with the seconds it has used."""
+    try:
+        yield
+    except BaseException:
+        store.put_run(replace(run, status="interrupted", seconds=meter.seconds))
+        raise
+
+
+class _Heartbeat:
+    """A watcher that also writes the seconds spent into the store, so that a killed run does not forget them."""
+
+    def __init__(self, inner: Watcher, store: Store, run: RunRow) -> None:
+        self._inner, self._store, self._run = inner, store, run
+        self._last = time.perf_counter()
+
+    def phase(self, round: int, name: str, dev_score: float) -> None:
+        self._inner.phase(round, name, dev_score)
+
+    def progress(self, usage: Usage, open_requests: int, meter: Meter) -> None:
+        now = time.perf_counter()
+        if now - self._last >= _HEARTBEAT_S:
+            self._last = now
+            self._store.put_run(replace(self._run, status="running", seconds=meter.seconds))
+        self._inner.progress(usage, open_requests, meter)
+
+    def candidate(self, row: CandidateRow) -> None:
+        self._inner.candidate(row)

@@ -1,0 +1,59 @@
+"""The program a task file declares, with `choices: auto` filled in and its labels checked against the rows."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import engine.program.layers  # noqa: F401 (makes the layers known)
+from engine.errors import ContentError
+from engine.program.graph import Program
+from engine.tasks.schema import Task
+from engine.tasks.splits import Splits
+
+
+def declared_program(task: Task, splits: Splits) -> Program:
+    """Read the `program` section of a task.
+
+    Raises:
+        ContentError: file:line and what is wrong with the program, its inputs or its labels.
+    """
+    nodes = {name: _with_labels(spec, splits, task, (name,)) for name, spec in _nodes(task).items()}
+    full = "nodes" in task.file.program
+    try:
+        program = Program.from_mapping({**task.file.program, "nodes": nodes} if full else nodes)
+    except ContentError as error:
+        raise ContentError(f"{task.where(('program', *error.path))}: {error}") from None
+    for name in program.inputs:
+        if name not in task.file.data.inputs:
+            known = ", ".join(task.file.data.inputs)
+            raise ContentError(f"{task.where(('program',))}: the program reads {name!r}, but data.inputs gives {known}")
+    _check_labels(program, splits, task)
+    return program
+
+
+def _nodes(task: Task) -> Mapping[str, Any]:
+    declared = task.file.program
+    inner = declared.get("nodes")
+    return inner if isinstance(inner, Mapping) and "layer" not in inner else declared
+
+
+def _with_labels(spec: Any, splits: Splits, task: Task, path: tuple[str, ...]) -> Any:
+    if not isinstance(spec, Mapping) or spec.get("choices") != "auto":
+        return spec
+    if len(splits.labels) < 2:
+        raise ContentError(
+            f"{task.where(('program', *path, 'choices'))}: choices: auto found {len(splits.labels)} labels in train; "
+            "it needs data.target and at least two"
+        )
+    return {**spec, "choices": list(splits.labels)}
+
+
+def _check_labels(program: Program, splits: Splits, task: Task) -> None:
+    """With an explicit list of choices every row's target must be one of them."""
+    node = program.output_node
+    spec = _nodes(task).get(node.name, {})
+    listed = spec.get("choices") if isinstance(spec, Mapping) else None
+    if not isinstance(listed, list):
+        return
+    for example in (*splits.train, *splits.dev, *splits.test):
+        if example.accepted and not set(example.accepted) & set(listed):
+            raise ContentError(f"{example.origin}: label {example.target!r} is not in choices: {', '.join(listed)}")

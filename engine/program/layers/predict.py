@@ -1,0 +1,189 @@
+"""Predict: ask the model once. The linear layer: instruction and demos are its weights, a bias is its bias.
+
+With `choices` the answer is the choice whose log-likelihood plus bias is highest (contextual calibration with a learned
+bias; Zhao 2021, section 5, has a diagonal affine correction instead). Without, the model writes open text up to
+`max_tokens` or a stop.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any, ClassVar, Literal, Self
+
+from engine.errors import ContentError
+from engine.flows import Flow, ask
+from engine.program.layer import Layer, LayerResult, check_name, declared_outputs
+from engine.program.parameters import Bias, Choice, Demo, Demos, Number, Parameter, Text
+from engine.program.prompt import Layout, continuation, default_stops, parse, render
+from engine.records import Generate, Score
+from engine.tasks.taskfile import nearest
+
+Style = Literal["chat", "plain"]
+YesNo = Literal["yes", "no"]
+
+
+@dataclass(frozen=True, slots=True)
+class Predict(Layer):
+    """One model call. `output` names its fields, the main one last; with `choices` there is exactly one.
+
+    Raises:
+        ContentError: settings that contradict one another.
+    """
+
+    instruction: str
+    output: tuple[str, ...] | str = ("answer",)
+    choices: tuple[str, ...] = ()
+    demos: tuple[Demo, ...] = ()
+    style: Style = "chat"
+    list_choices: YesNo = "yes"
+    bias: tuple[float, ...] = ()
+    temperature: float = 0.0
+    max_tokens: int = 64
+    stop: tuple[str, ...] = ()
+
+    kind: ClassVar[str] = "predict"
+
+    def __post_init__(self) -> None:
+        for name in ("output", "choices", "demos", "bias", "stop"):
+            value = getattr(self, name)
+            object.__setattr__(self, name, (value,) if isinstance(value, str) else tuple(value))
+        for name in self.output:
+            check_name(name, "output", ("outputs",))
+        if len(set(self.output)) != len(self.output):
+            raise ContentError("an output is named twice", ("outputs",))
+        if self.choices:
+            _check_choices(self.choices)
+            if len(self.output) != 1:
+                raise ContentError("closed choices need exactly one output", ("outputs",))
+        elif self.bias:
+            raise ContentError("a bias needs choices", ("bias",))
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """The output fields, the main one last."""
+        assert isinstance(self.output, tuple)  # __post_init__ made it one
+        return self.output
+
+    def parameters(self, inputs: tuple[str, ...]) -> dict[str, Parameter]:
+        """instruction, demos, style; with choices list_choices and bias; otherwise temperature and max_tokens."""
+        common: dict[str, Parameter] = {
+            "instruction": Text(self.instruction),
+            "demos": Demos(self.demos, inputs, self.outputs),
+            "style": Choice(self.style, ("chat", "plain")),
+        }
+        if self.choices:
+            listed = Choice(self.list_choices, ("yes", "no"))
+            return {**common, "list_choices": listed, "bias": Bias(self.bias, self.choices)}
+        temperature, cap = Number(self.temperature, 0, 2), Number(self.max_tokens, 1, 8192, whole=True)
+        return {**common, "temperature": temperature, "max_tokens": cap}
+
+    def with_parameters(self, values: Mapping[str, Any]) -> Self:
+        """The same layer with checked values put in."""
+        return replace(self, **values)
+
+    def flow(self, inputs: Mapping[str, str]) -> Flow[LayerResult]:
+        """Score the choices, or write."""
+        return self._choose(inputs) if self.choices else self._write(inputs)
+
+    def _choose(self, inputs: Mapping[str, str]) -> Flow[LayerResult]:
+        chat = self.style == "chat"
+        continuations = tuple(continuation(choice, chat) for choice in self.choices)
+        prompt = render(self._layout(), inputs)
+        completion = yield from ask(Score(prompt, continuations, end=None if chat else "\n"))
+        if completion.loglikelihoods is None:
+            return LayerResult(error=completion.error)
+        probabilities = softmax(biased(completion.loglikelihoods, self.bias))
+        best = max(range(len(probabilities)), key=probabilities.__getitem__)
+        return LayerResult(
+            outputs={self.outputs[0]: self.choices[best]},
+            loglikelihoods=completion.loglikelihoods,
+            probabilities=dict(zip(self.choices, probabilities, strict=True)),
+        )
+
+    def _write(self, inputs: Mapping[str, str]) -> Flow[LayerResult]:
+        stop = self.stop or default_stops(self.outputs, tuple(inputs), self.style == "chat")
+        request = Generate(render(self._layout(), inputs), int(self.max_tokens), stop, self.temperature)
+        completion = yield from ask(request)
+        if completion.text is None:
+            return LayerResult(error=completion.error)
+        found = parse(completion.text, self.outputs)
+        if found is None:
+            return LayerResult(error=f"unparsed: the reply lacks a field of {', '.join(self.outputs)}")
+        return LayerResult(outputs=found)
+
+    def _layout(self) -> Layout:
+        listed = self.choices if self.list_choices == "yes" else ()
+        return Layout(self.instruction, self.outputs, self.demos, listed, self.style == "chat")
+
+    def to_mapping(self) -> dict[str, Any]:
+        """Settings as plain data; those at their defaults are left out."""
+        mapping: dict[str, Any] = {"outputs": list(self.outputs), "instruction": self.instruction}
+        if self.choices:
+            mapping["choices"] = list(self.choices)
+        for name in ("style", "list_choices", "temperature", "max_tokens"):
+            if getattr(self, name) != _DEFAULTS[name]:
+                mapping[name] = getattr(self, name)
+        if self.stop:
+            mapping["stop"] = list(self.stop)
+        if self.bias:
+            mapping["bias"] = dict(zip(self.choices, self.bias, strict=True))
+        if self.demos:
+            mapping["demos"] = [demo.to_mapping() for demo in self.demos]
+        return mapping
+
+    @classmethod
+    def from_mapping(cls, mapping: Mapping[str, Any], output: str, inputs: tuple[str, ...]) -> Self:
+        """Read settings back, every value checked."""
+        known = ["outputs", *(item.name for item in fields(cls) if item.name != "output")]
+        for key in mapping:
+            if key not in known:
+                raise ContentError(f"unknown key {key!r}: {nearest(str(key), known)}", (key,))
+        if "instruction" not in mapping:
+            raise ContentError("an instruction is missing")
+        for name in ("outputs", "choices", "stop"):
+            _check_texts(mapping.get(name, ()), name)
+        blank = cls("-", declared_outputs(mapping, output), tuple(mapping.get("choices", ())), stop=tuple(mapping.get("stop", ())))
+        parameters = blank.parameters(inputs)
+        values: dict[str, Any] = {}
+        for name in mapping.keys() - {"outputs", "choices", "stop"}:
+            if name not in parameters:
+                side = "closed choices" if blank.choices else "open text"
+                raise ContentError(f"{name} has no meaning with {side}", (name,))
+            try:
+                values[name] = parameters[name].check(mapping[name])
+            except ContentError as error:
+                raise ContentError(f"{name}: {error}", (name, *error.path)) from None
+        return blank.with_parameters(values)
+
+
+def biased(loglikelihoods: Sequence[float], bias: Sequence[float]) -> list[float]:
+    """Log-likelihoods plus bias, in nats; an empty bias is zero."""
+    return [value + term for value, term in zip(loglikelihoods, bias or [0.0] * len(loglikelihoods), strict=True)]
+
+
+def softmax(values: Sequence[float]) -> list[float]:
+    """Probabilities proportional to exp(values)."""
+    top = max(values)
+    weights = [math.exp(value - top) for value in values]
+    total = math.fsum(weights)
+    return [weight / total for weight in weights]
+
+
+def _check_choices(choices: tuple[str, ...]) -> None:
+    if len(choices) < 2:
+        raise ContentError("choices need at least two different labels", ("choices",))
+    for choice in choices:
+        if not choice.strip():
+            raise ContentError("a choice is blank", ("choices",))
+        if choices.count(choice) > 1:
+            raise ContentError(f"choice {choice!r} stands twice", ("choices",))
+
+
+def _check_texts(value: Any, name: str) -> None:
+    if name == "choices" and value == "auto":
+        raise ContentError("choices: auto needs a task file with train rows", (name,))
+    if not isinstance(value, list | tuple) or not all(isinstance(item, str) for item in value):
+        raise ContentError(f"{name}: expected a list of texts (quote yes, no, on, off and numbers)", (name,))
+
+
+_DEFAULTS = {item.name: item.default for item in fields(Predict)}

@@ -1,0 +1,129 @@
+"""Parameters: what an optimizer may change in a program, each with its kind and its limits.
+
+A layer keeps plain values; `Program.parameters` shows them wrapped in these records. `check` says whether a new value
+is one the parameter can take and returns it in its canonical form.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from engine.errors import ContentError
+
+
+@dataclass(frozen=True, slots=True)
+class Demo:
+    """A solved example shown in a prompt: the node's inputs and the outputs it should give, by field name."""
+
+    inputs: Mapping[str, str]
+    outputs: Mapping[str, str]
+
+    def to_mapping(self) -> dict[str, dict[str, str]]:
+        """As plain data."""
+        return {"inputs": dict(self.inputs), "outputs": dict(self.outputs)}
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """Words: an instruction, a description."""
+
+    value: str
+    max_chars: int = 4000
+
+    def check(self, value: Any) -> str:
+        """Text that is neither blank nor longer than `max_chars`."""
+        if not isinstance(value, str) or not value.strip():
+            raise ContentError(f"expected text, found {value!r}")
+        if len(value) > self.max_chars:
+            raise ContentError(f"text of {len(value)} characters; at most {self.max_chars} here")
+        return value
+
+
+@dataclass(frozen=True, slots=True)
+class Demos:
+    """Solved examples, in the order in which the prompt shows them. Demos may leave inputs out, never outputs."""
+
+    value: tuple[Demo, ...]
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+
+    def check(self, value: Any) -> tuple[Demo, ...]:
+        """Demos (or their mappings) with exactly the node's fields."""
+        if not isinstance(value, Sequence) or isinstance(value, str):
+            raise ContentError(f"expected a list of demos, found {value!r}")
+        return tuple(self._demo(item, index) for index, item in enumerate(value))
+
+    def _demo(self, item: Any, index: int) -> Demo:
+        if isinstance(item, Mapping):
+            if set(item) != {"inputs", "outputs"} or not all(isinstance(part, Mapping) for part in item.values()):
+                raise ContentError("a demo has exactly two mappings: inputs and outputs", (index,))
+            item = Demo(dict(item["inputs"]), dict(item["outputs"]))
+        if not isinstance(item, Demo):
+            raise ContentError(f"expected a demo, found {item!r}", (index,))
+        for given, known, side in ((item.inputs, self.inputs, "inputs"), (item.outputs, self.outputs, "outputs")):
+            if set(given) != set(known):
+                raise ContentError(f"a demo's {side} are {', '.join(known)}, found {', '.join(given) or 'none'}", (index,))
+            if not all(isinstance(text, str) for text in given.values()):
+                raise ContentError(f"a demo's {side} are texts", (index,))
+        return item
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One of a few named options."""
+
+    value: str
+    options: tuple[str, ...]
+
+    def check(self, value: Any) -> str:
+        """One of `options`."""
+        if value not in self.options:
+            raise ContentError(f"expected one of {', '.join(self.options)}, found {value!r}")
+        return str(value)
+
+
+@dataclass(frozen=True, slots=True)
+class Number:
+    """A number within limits; whole where `whole` is set."""
+
+    value: float
+    low: float
+    high: float
+    whole: bool = False
+
+    def check(self, value: Any) -> float:
+        """A finite number between `low` and `high`."""
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            raise ContentError(f"expected a number, found {value!r}")
+        if not self.low <= value <= self.high:
+            raise ContentError(f"expected a number from {self.low:g} to {self.high:g}, found {value:g}")
+        if self.whole and value != int(value):
+            raise ContentError(f"expected a whole number, found {value:g}")
+        return int(value) if self.whole else float(value)
+
+
+@dataclass(frozen=True, slots=True)
+class Bias:
+    """One additive term per choice, in nats, on top of the choices' log-likelihoods. Empty means zero everywhere."""
+
+    value: tuple[float, ...]
+    choices: tuple[str, ...]
+
+    def check(self, value: Any) -> tuple[float, ...]:
+        """One finite number per choice, as a list in the order of the choices or a mapping by choice."""
+        if isinstance(value, Mapping):
+            unknown = [name for name in value if name not in self.choices]
+            if unknown:
+                raise ContentError(f"bias names {unknown[0]!r}, which is no choice here")
+            value = [value.get(choice, 0.0) for choice in self.choices]
+        if not isinstance(value, Sequence) or isinstance(value, str):
+            raise ContentError(f"expected one number per choice, found {value!r}")
+        if len(value) not in (0, len(self.choices)):
+            raise ContentError(f"expected {len(self.choices)} numbers, one per choice, found {len(value)}")
+        if not all(isinstance(term, int | float) and not isinstance(term, bool) and math.isfinite(term) for term in value):
+            raise ContentError(f"expected finite numbers, found {value!r}")
+        return tuple(float(term) for term in value)
+
+
+Parameter = Text | Demos | Choice | Number | Bias

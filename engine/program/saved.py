@@ -1,0 +1,87 @@
+"""Saved programs: one self-contained YAML file that holds all it takes to run the program again.
+
+It names the model and the hash of its file, the program with its labels and inputs, and nothing that depends on when
+or where it was written: equal programs give equal bytes.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+import engine.program.layers  # noqa: F401 (makes the layers known)
+from engine.errors import ContentError
+from engine.program.graph import Program
+from engine.tasks.taskfile import nearest, read_yaml
+
+_KEYS = ("localgrad", "name", "model", "program")
+
+
+@dataclass(frozen=True, slots=True)
+class SavedProgram:
+    """A program with the model it was made for. `model_sha256` hashes its file; it is empty for a model without one."""
+
+    name: str
+    model: str
+    model_sha256: str
+    program: Program
+
+    def save(self, path: Path) -> None:
+        """Write the file, whole or not at all."""
+        model = {"name": self.model, "sha256": self.model_sha256}
+        mapping = {"localgrad": 1, "name": self.name, "model": model, "program": self.program.to_mapping()}
+        text = yaml.dump(mapping, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_suffix(path.suffix + ".part")
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(path)
+
+
+def load_saved(path: Path) -> SavedProgram:
+    """Read a saved program.
+
+    Raises:
+        UsageError: there is no such file.
+        ContentError: it is no saved program; the message starts with file:line.
+    """
+    data, lines, _ = read_yaml(path)
+    for key in data:
+        if key not in _KEYS:
+            raise ContentError(f"{path}:{lines[(key,)]}: unknown key {key!r}: {nearest(key, list(_KEYS))}")
+    model = data.get("model")
+    if data.get("localgrad") != 1 or not isinstance(model, Mapping) or not isinstance(data.get("program"), Mapping):
+        raise ContentError(f"{path}:1: not a saved program: it needs localgrad: 1, a model and a program")
+    try:
+        program = Program.from_mapping(data["program"])
+    except ContentError as error:
+        place: tuple[str | int, ...] = ("program", *error.path)
+        while place not in lines:
+            place = place[:-1]
+        raise ContentError(f"{path}:{lines[place]}: {error}") from None
+    return SavedProgram(str(data.get("name", path.stem)), str(model.get("name")), str(model.get("sha256", "")), program)
+
+
+def is_saved_program(path: Path) -> bool:
+    """Whether a YAML file is meant as a saved program rather than as a task."""
+    data, _, _ = read_yaml(path)
+    return "localgrad" in data
+
+
+class _Dumper(yaml.SafeDumper):
+    """Block style for text of several lines, flow style for short mappings of numbers."""
+
+
+def _text(dumper: yaml.SafeDumper, value: str) -> yaml.ScalarNode:
+    block = "|" if "\n" in value and not any(line.endswith(" ") for line in value.splitlines()) else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=block)
+
+
+def _mapping(dumper: yaml.SafeDumper, value: dict[str, Any]) -> yaml.MappingNode:
+    numbers = bool(value) and all(isinstance(item, float) for item in value.values())
+    return dumper.represent_mapping("tag:yaml.org,2002:map", value.items(), flow_style=numbers)
+
+
+_Dumper.add_representer(str, _text)
+_Dumper.add_representer(dict, _mapping)

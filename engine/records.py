@@ -1,0 +1,181 @@
+"""The frozen records that cross layers, from a data row to a scored trace.
+
+They hold data only: nothing here renders, decodes, scores or stores.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One row of a task: what goes in, and every answer that counts as right (the first is the target).
+
+    `origin` is the `file:line` it came from.
+    """
+
+    id: str
+    inputs: Mapping[str, str]
+    accepted: tuple[str, ...] = ()
+    origin: str = ""
+
+    @property
+    def target(self) -> str | None:
+        """The preferred answer; None where the row has no answer."""
+        return self.accepted[0] if self.accepted else None
+
+
+# ── prompts ──────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn of a conversation. Its text is data: it can never forge a turn of the chat template."""
+
+    role: Literal["system", "user", "assistant"]
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Chat:
+    """Turns for the model's own chat template; the reply opens with `lead`."""
+
+    messages: tuple[Message, ...]
+    lead: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Plain:
+    """Text the model continues as it stands."""
+
+    text: str
+
+
+Prompt = Chat | Plain
+
+
+# ── requests and their completions ───────────────────────────────────────────────────────────────
+
+Role = Literal["task", "optimizer"]
+
+
+@dataclass(frozen=True, slots=True)
+class Generate:
+    """Write on from a prompt: greedy at temperature 0, else sampled with a seed made from content.
+
+    `stop` texts end the answer and are not part of it. `grammar` is GBNF with the start symbol `root`.
+    Two requests that differ only in `sample` are independent draws.
+    """
+
+    prompt: Prompt
+    max_tokens: int
+    stop: tuple[str, ...] = ()
+    temperature: float = 0.0
+    top_p: float = 1.0
+    sample: int = 0
+    grammar: str | None = None
+    role: Role = "task"
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """Ask for the log-likelihood of each continuation of one prompt.
+
+    `end` is the text that ends an answer (None: the model's end-of-turn token); it is counted only for a
+    continuation that another one starts with.
+    """
+
+    prompt: Prompt
+    continuations: tuple[str, ...]
+    end: str | None = None
+    role: Role = "task"
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """Ask how many tokens a prompt has. Costs no model call."""
+
+    prompt: Prompt
+    role: Role = "task"
+
+
+Request = Generate | Score | Count
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """The answer to one request. Exactly one of `text`, `loglikelihoods`, `count` and `error` is set.
+
+    `loglikelihoods` are in nats, one per continuation, in order, already rounded. `computed_tokens` are the rows
+    that llama_decode was given for this request alone.
+    """
+
+    key: str = ""
+    text: str | None = None
+    loglikelihoods: tuple[float, ...] | None = None
+    count: int | None = None
+    error: str | None = None
+    finish: Literal["stop", "length", ""] = ""
+    prompt_tokens: int = 0
+    generated_tokens: int = 0
+    computed_tokens: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One completed request as the store keeps it: all that is needed to read it again years later."""
+
+    key: str
+    model: str
+    kind: str
+    request: str
+    prompt: str
+    completion: Completion
+
+
+# ── what an execution leaves behind ──────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One node of one execution. `probabilities` belong to the node's choices, in their order."""
+
+    node: str
+    inputs: Mapping[str, str]
+    outputs: Mapping[str, str]
+    calls: tuple[str, ...] = ()
+    loglikelihoods: tuple[float, ...] | None = None
+    probabilities: Mapping[str, float] | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What a program answered for one example. A failed execution has an `error` and an empty text."""
+
+    text: str
+    outputs: Mapping[str, str] = field(default_factory=dict)
+    probabilities: Mapping[str, float] | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """One forward pass of one program over one example, with its score in [0, 1]."""
+
+    program: str
+    example: Example
+    steps: tuple[Step, ...]
+    prediction: Prediction
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class Feedback:
+    """What should change in one parameter, in words, and the examples that say so."""
+
+    parameter: str
+    text: str
+    examples: tuple[str, ...] = ()

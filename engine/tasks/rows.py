@@ -1,0 +1,108 @@
+"""Reading rows: JSONL, CSV and TSV files, every bad row named by file and line."""
+
+import csv
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from engine.errors import ContentError, UsageError
+
+_JSON_LINES = {".jsonl", ".ndjson"}
+_TABLES = {".csv": ",", ".tsv": "\t"}
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row as it stands in its file."""
+
+    path: Path
+    line: int
+    values: Mapping[str, Any]
+
+    @property
+    def origin(self) -> str:
+        """`file:line`."""
+        return f"{self.path}:{self.line}"
+
+    def text(self, name: str) -> str:
+        """A field as text: numbers and booleans as JSON writes them, lists and mappings as JSON.
+
+        Raises:
+            ContentError: the field is absent or empty (null).
+        """
+        if name not in self.values:
+            known = ", ".join(map(str, self.values)) or "none"
+            raise ContentError(f"{self.origin}: no field {name!r} in this row; its fields: {known}")
+        value = self.values[name]
+        if value is None:
+            raise ContentError(f"{self.origin}: field {name!r} is empty")
+        return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def read_rows(path: Path) -> list[Row]:
+    """All rows of a file, in order. Blank lines are skipped.
+
+    Raises:
+        UsageError: there is no such file.
+        ContentError: an unknown ending, or a row that cannot be read.
+    """
+    if not path.is_file():
+        raise UsageError(f"{path}: no such file")
+    ending = path.suffix.lower()
+    if ending not in _JSON_LINES and ending not in _TABLES:
+        raise ContentError(f"{path}: rows come as .jsonl, .csv or .tsv, not {ending or 'without an ending'}")
+    lines = _lines(path)
+    rows = _json_rows(path, lines) if ending in _JSON_LINES else _table_rows(path, lines, _TABLES[ending])
+    return list(rows)
+
+
+def _lines(path: Path) -> list[str]:
+    """The lines of a UTF-8 file, split at line ends only (JSON text may hold other Unicode separators)."""
+    raw = path.read_bytes()
+    try:
+        return raw.decode("utf-8-sig").replace("\r\n", "\n").split("\n")
+    except UnicodeDecodeError as error:
+        line = raw[: error.start].count(b"\n") + 1
+        raise ContentError(f"{path}:{line}: not UTF-8 text") from None
+
+
+def _json_rows(path: Path, lines: list[str]) -> Iterator[Row]:
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            values = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            reason = str(error).split(":")[0] if isinstance(error, ValueError) else "nested too deeply"
+            raise ContentError(f"{path}:{number}: not JSON: {reason}") from None
+        if not isinstance(values, dict):
+            raise ContentError(f"{path}:{number}: a row is a JSON object, found {type(values).__name__}")
+        yield Row(path, number, values)
+
+
+def _table_rows(path: Path, lines: list[str], delimiter: str) -> Iterator[Row]:
+    reader = csv.reader((line + "\n" for line in lines), delimiter=delimiter, strict=True)
+    header: list[str] | None = None
+    start = 1
+    try:
+        for cells in reader:
+            line, start = start, reader.line_num + 1
+            if not any(cell.strip() for cell in cells):
+                continue
+            if header is None:
+                header = _header(cells, f"{path}:{line}")
+            elif len(cells) != len(header):
+                raise ContentError(f"{path}:{line}: {len(cells)} cells where the header has {len(header)}")
+            else:
+                yield Row(path, line, dict(zip(header, cells, strict=True)))
+    except csv.Error as error:
+        raise ContentError(f"{path}:{reader.line_num}: not a table: {error}") from None
+
+
+def _header(cells: list[str], where: str) -> list[str]:
+    names = [cell.strip() for cell in cells]
+    if len(set(names)) != len(names):
+        raise ContentError(f"{where}: a column name stands twice in the header")
+    return names

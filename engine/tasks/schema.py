@@ -1,0 +1,109 @@
+"""What a task file may say, as frozen records. Unknown keys are errors; defaults are the ones a newcomer wants."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import ConfigDict, Field, with_config
+
+from engine.tasks.budget import Budget
+
+Auto = Literal["auto"]
+Natural = Annotated[int, Field(ge=0)]
+Positive = Annotated[int, Field(ge=1)]
+_strict = with_config(ConfigDict(extra="forbid"))
+
+
+@_strict
+@dataclass(frozen=True, slots=True)
+class Split:
+    """Rows of a file, or (`from: train`) rows of the train file that train does not use."""
+
+    path: str | None = None
+    source: Annotated[Literal["train"] | None, Field(alias="from")] = None
+    limit: Positive | None = None
+
+
+@_strict
+@dataclass(frozen=True, slots=True)
+class Data:
+    """The splits, and which row field feeds which program input."""
+
+    train: Split
+    inputs: Mapping[str, str]
+    dev: Split = field(default_factory=lambda: Split(source="train"))
+    test: Split | None = None
+    target: str | None = None
+    accepted: str | None = None
+
+
+@_strict
+@dataclass(frozen=True, slots=True)
+class UserMetric:
+    """A metric of the user's own: `file.py:function`, relative to the task file."""
+
+    python: str
+
+
+@_strict
+@dataclass(frozen=True, slots=True)
+class Optimize:
+    """How to optimize; every key has a command-line flag that overrides it."""
+
+    proposers: tuple[str, ...] = ("bias", "demos", "settings", "textual_gradient")
+    budget: str = "10m"
+    seed: Natural = 0
+    optimizer_model: str | None = None
+
+
+@_strict
+@dataclass(frozen=True, slots=True)
+class RuntimeSettings:
+    """How the model runs. `auto` picks from the machine and the model."""
+
+    threads: Positive | Auto = "auto"
+    context: Positive | Auto = "auto"
+    parallel: Positive | Auto = "auto"
+    gpu_layers: Annotated[int, Field(ge=-1)] = 0
+
+
+@_strict
+@dataclass(frozen=True, slots=True)
+class TaskFile:
+    """A whole task file. `program` stays a mapping here; the program layer reads it."""
+
+    version: Literal[1]
+    name: Annotated[str, Field(min_length=1, pattern=r"^[\w.-]+$")]
+    model: str
+    data: Data
+    program: Mapping[str, Any]
+    metric: str | UserMetric = "exact_match"
+    optimize: Optimize = field(default_factory=Optimize)
+    runtime: RuntimeSettings = field(default_factory=RuntimeSettings)
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A task file together with where it lies and what its text hashes to."""
+
+    file: TaskFile
+    path: Path
+    fingerprint: str
+    lines: Mapping[tuple[str | int, ...], int]
+
+    @property
+    def folder(self) -> Path:
+        """The folder that relative paths start from."""
+        return self.path.parent
+
+    @property
+    def budget(self) -> Budget:
+        """The budget, parsed."""
+        return Budget.parse(self.file.optimize.budget)
+
+    def where(self, path: tuple[str | int, ...]) -> str:
+        """`file:line` of a place in the file; the nearest enclosing place where the path leads nowhere."""
+        while path and path not in self.lines:
+            path = path[:-1]
+        return f"{self.path}:{self.lines.get(path, 1)}"

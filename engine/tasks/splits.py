@@ -1,0 +1,168 @@
+"""From the `data` section of a task to train, dev and test examples that never share a row.
+
+Train feeds the proposals, dev decides, test is scored once. A split that says `from: train` takes rows of the train
+file that train leaves over; where there are too few it is carved out of the end of train.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from engine.errors import ContentError
+from engine.records import Example
+from engine.tasks.rows import Row, read_rows
+from engine.tasks.schema import Data, Split, Task
+
+SplitName = Literal["train", "dev", "test"]
+
+
+@dataclass(frozen=True, slots=True)
+class Splits:
+    """The examples of a task. `labels` are the targets of the whole train file, whatever the limits, sorted."""
+
+    train: tuple[Example, ...]
+    dev: tuple[Example, ...]
+    test: tuple[Example, ...]
+    labels: tuple[str, ...]
+
+    def named(self, name: SplitName) -> tuple[Example, ...]:
+        """One split by its name."""
+        return {"train": self.train, "dev": self.dev, "test": self.test}[name]
+
+
+def load_splits(task: Task) -> Splits:
+    """Read every split of a task.
+
+    Raises:
+        UsageError: a file is absent.
+        ContentError: a row is bad (file:line), a split is empty, or two splits are the same file.
+    """
+    data = task.file.data
+    train_path = _path_of(data.train, "train", task)
+    train_rows = read_rows(train_path)
+    if not train_rows:
+        raise ContentError(f"{task.where(('data', 'train'))}: train is empty: {train_path} has no rows")
+    wanted: dict[str, Split | None] = {"dev": data.dev, "test": data.test}
+    _refuse_shared_files(wanted, train_path, task)
+
+    kept, carved = _carve(train_rows, data, task)
+    splits: dict[str, tuple[Example, ...]] = {"train": _examples(kept, data, "train")}
+    for name, split in wanted.items():
+        if split is None:
+            splits[name] = ()
+        elif split.source:
+            splits[name] = _examples(carved[name], data, name)
+        else:
+            rows = read_rows(_path_of(split, name, task))[: split.limit]
+            if not rows:
+                raise ContentError(f"{task.where(('data', name))}: {name} is empty: {split.path} has no rows")
+            splits[name] = _examples(rows, data, name)
+    labels = sorted({row.text(data.target) for row in train_rows}) if data.target else []
+    return Splits(splits["train"], splits["dev"], splits["test"], tuple(labels))
+
+
+def example_of(row: Row, data: Data, name: str = "row") -> Example:
+    """One row as an example: program inputs by name, accepted answers with the target first.
+
+    Raises:
+        ContentError: a field is absent or of the wrong kind.
+    """
+    inputs = {program_input: row.text(field) for program_input, field in data.inputs.items()}
+    accepted = [row.text(data.target)] if data.target else []
+    if data.accepted and data.accepted in row.values:
+        answers = row.values[data.accepted]
+        if not isinstance(answers, list):
+            try:
+                answers = json.loads(row.text(data.accepted))
+            except ValueError:
+                answers = [row.text(data.accepted)]
+        answers = answers if isinstance(answers, list) else [answers]
+        texts = [item if isinstance(item, str) else json.dumps(item, ensure_ascii=False) for item in answers]
+        accepted += [text for text in texts if text not in accepted]
+    if not accepted and (data.target or data.accepted):
+        raise ContentError(f"{row.origin}: no accepted answer in this row")
+    identity = row.values.get("id")
+    return Example(
+        id=str(identity) if isinstance(identity, str | int) else f"{name}-{row.line}",
+        inputs=inputs,
+        accepted=tuple(accepted),
+        origin=row.origin,
+    )
+
+
+def _examples(rows: Sequence[Row], data: Data, name: str) -> tuple[Example, ...]:
+    """Examples with ids that are unique within the split: a repeated id gets its line number."""
+    examples: list[Example] = []
+    seen: set[str] = set()
+    for row in rows:
+        example = example_of(row, data, name)
+        if example.id in seen:
+            example = Example(f"{example.id}@{row.line}", example.inputs, example.accepted, example.origin)
+        seen.add(example.id)
+        examples.append(example)
+    return tuple(examples)
+
+
+def _carve(rows: list[Row], data: Data, task: Task) -> tuple[list[Row], dict[str, list[Row]]]:
+    """Split the train file's rows into train and what `from: train` asks for.
+
+    A row whose inputs also stand in train is passed over, so that no example is both learned from and judged on.
+    """
+    limit = data.train.limit or len(rows)
+    train, spare = rows[:limit], rows[limit:]
+    carved: dict[str, list[Row]] = {}
+    for name in ("dev", "test"):
+        split: Split | None = getattr(data, name)
+        if split is None or split.source is None:
+            continue
+        count = split.limit or max(1, len(rows) // 3)
+        if len(spare) < count and data.train.limit is None:
+            count = min(count, max(1, len(train) // 2)) if split.limit is None else count
+        missing = max(0, count - len(spare))
+        if missing >= len(train):
+            raise ContentError(
+                f"{task.where(('data', name))}: {name} asks for {count} of {len(rows)} rows and would leave none "
+                "for train: lower its limit or give it a path"
+            )
+        train, spare = train[: len(train) - missing], train[len(train) - missing :] + spare
+        carved[name], spare = spare[:count], spare[count:]
+    known = {_content(row, data) for row in train}
+    for name, chosen in carved.items():
+        fresh = [row for row in chosen if _content(row, data) not in known]
+        while len(fresh) < len(chosen) and spare:
+            row, spare = spare[0], spare[1:]
+            if _content(row, data) not in known:
+                fresh.append(row)
+        if not fresh:
+            raise ContentError(f"{task.where(('data', name))}: {name} is empty: every row of it stands in train too")
+        carved[name] = fresh
+        known |= {_content(row, data) for row in fresh}
+    return train, carved
+
+
+def _content(row: Row, data: Data) -> tuple[str, ...]:
+    return tuple(row.text(field) for field in data.inputs.values())
+
+
+def _path_of(split: Split, name: str, task: Task) -> Path:
+    if split.path is None:
+        raise ContentError(f"{task.where(('data', name))}: {name} needs a path" + (" or from: train" if name != "train" else ""))
+    return task.folder / split.path
+
+
+def _refuse_shared_files(wanted: dict[str, Split | None], train: Path, task: Task) -> None:
+    taken = {train.resolve(): "train"}
+    for name, split in wanted.items():
+        if split is None or split.source:
+            if split is not None and split.path:
+                raise ContentError(f"{task.where(('data', name))}: {name} has both a path and from: keep one")
+            continue
+        path = _path_of(split, name, task).resolve()
+        if path in taken:
+            raise ContentError(
+                f"{task.where(('data', name))}: {name} is the same file as {taken[path]}; splits must not share rows: "
+                "write {from: train, limit: N} instead of a path"
+            )
+        taken[path] = name

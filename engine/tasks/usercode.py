@@ -1,0 +1,46 @@
+"""Running code that the user wrote (metrics now, layers and tools later): whatever it raises becomes one clear line."""
+
+import importlib.util
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from engine.errors import ContentError, LocalgradError, UsageError
+
+
+class blamed(AbstractContextManager[None]):  # noqa: N801 (reads as a verb: with blamed("metric.py:f"))
+    """Turn any ordinary exception of the block into a `ContentError` that starts with `where`."""
+
+    def __init__(self, where: str) -> None:
+        self._where = where
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if isinstance(error, Exception) and not isinstance(error, LocalgradError):
+            raise ContentError(f"{self._where}: {type(error).__name__}: {error}") from error
+
+
+def load_function(reference: str, folder: Path, where: str) -> Callable[..., Any]:
+    """The function that `file.py:function` names; the file's path starts from `folder`.
+
+    Raises:
+        UsageError: no such file.
+        ContentError: another form, no such function, or the file fails when it is read.
+    """
+    file_name, _, function_name = reference.rpartition(":")
+    if not file_name or not function_name:
+        raise ContentError(f"{where}: write it as file.py:function, not {reference!r}")
+    path = folder / file_name
+    if not path.is_file():
+        raise UsageError(f"{where}: {path}: no such file")
+    spec = importlib.util.spec_from_file_location(f"localgrad_user_{path.stem}", path)
+    if spec is None or spec.loader is None:
+        raise ContentError(f"{where}: {path} is not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    with blamed(f"{where}: {path} fails when it is read"):
+        spec.loader.exec_module(module)
+    function = getattr(module, function_name, None)
+    if not callable(function):
+        raise ContentError(f"{where}: {path} has no function {function_name!r}")
+    return function  # type: ignore[no-any-return]
