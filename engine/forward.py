@@ -28,7 +28,15 @@ def execute(program: Program, inputs: Mapping[str, str]) -> Flow[tuple[Predictio
         calls: list[str] = []
         result = yield from observed(node.layer.flow(given), calls)
         steps.append(
-            Step(node.name, given, result.outputs, tuple(calls), result.loglikelihoods, result.probabilities, result.error)
+            Step(
+                node.name,
+                given,
+                result.outputs,
+                tuple(calls),
+                result.loglikelihoods,
+                result.probabilities,
+                result.error,
+            )
         )
         if result.error is not None:
             return Prediction("", error=f"{node.name}: {result.error}"), tuple(steps)

@@ -81,4 +81,4 @@ def paired_permutation_p(candidate: Sequence[float], incumbent: Sequence[float],
 
 def _binomial_tail(wins: int, trials: int) -> float:
     """P(at least `wins` heads in `trials` fair tosses)."""
-    return math.fsum(math.comb(trials, k) for k in range(wins, trials + 1)) / 2**trials
+    return float(sum(math.comb(trials, k) for k in range(wins, trials + 1)) / 2**trials)

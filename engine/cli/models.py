@@ -16,14 +16,21 @@ def command(as_json: bool) -> int:
     for name, entry in manifest().items():
         path = entry.locate()
         says = str(path) if path else f"not here: {entry.install or entry.file}"
-        rows.append({"name": name, "role": entry.role, "present": path is not None, "path": says, "licence": entry.licence})
-    rows += [{"name": name, "role": "", "present": True, "path": str(path), "licence": ""} for name, path in cached_models()]
+        rows.append(
+            {"name": name, "role": entry.role, "present": path is not None, "path": says, "licence": entry.licence}
+        )
+    rows += [
+        {"name": name, "role": "", "present": True, "path": str(path), "licence": ""} for name, path in cached_models()
+    ]
     if as_json:
         terminal.print_json({"models": rows, "user_manifest": str(user_manifest())})
     else:
         terminal.table(
             ["name", "role", "here", "licence", "where"],
-            [[row["name"], row["role"], "yes" if row["present"] else "no", row["licence"], row["path"]] for row in rows],
+            [
+                [row["name"], row["role"], "yes" if row["present"] else "no", row["licence"], row["path"]]
+                for row in rows
+            ],
         )
         terminal.say(f"your own models go into {user_manifest()}")
     return 0

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from engine.cli import terminal
+from engine.cli.options import Common, common_options
 from engine.cli.progress import OptimizationProgress
 from engine.cli.session import read_work, state_folder, store_path, task_runtime, with_model
 from engine.errors import ContentError, UsageError
@@ -26,30 +27,39 @@ from engine.tasks.taskfile import load_task, override
 @click.option("--proposers", help="Comma-separated, in place of those in the task file.")
 @click.option("--optimizer-model", help="The model that writes critiques and edits.")
 @click.option("--model", help="Another model than the task names.")
-@click.option("--resume", is_flag=True, help="Go on with the last unfinished run of this task and seed, or begin a new one.")
-@click.option("--store", help="The store file; by default .localgrad/store.db beside the task.")
-@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@click.option(
+    "--resume", is_flag=True, help="Go on with the last unfinished run of this task and seed, or begin a new one."
+)
+@common_options
 def command(
     task_file: Path, budget: str | None, seed: int | None, proposers: str | None, optimizer_model: str | None,
-    model: str | None, resume: bool, store: str | None, as_json: bool,
+    model: str | None, resume: bool, common: Common,
 ) -> int:  # fmt: skip
     """Optimize a task's program. Ctrl-C saves and stops; --resume goes on."""
     names = tuple(name.strip() for name in proposers.split(",")) if proposers else None
-    task = override(with_model(load_task(task_file), model), budget=budget, seed=seed, proposers=names, optimizer_model=optimizer_model)
+    task = override(
+        with_model(load_task(task_file), model),
+        budget=budget,
+        seed=seed,
+        proposers=names,
+        optimizer_model=optimizer_model,
+    )
     _check_flags(task, budget)
     work = read_work(task)
     if not work.splits.dev:
         raise UsageError(f"{task_file}: the task has no dev split to decide on")
-    task, run, resumed = _choose_run(task, store, resume)
+    task, run, resumed = _choose_run(task, common.store, resume)
     try:
-        with task_runtime(task, store) as runtime, OptimizationProgress() as progress:
-            bench = Bench(task, work.splits, work.metric, work.program, runtime, state_folder(task.path, store) / "runs")
+        with task_runtime(task, common.store) as runtime, OptimizationProgress() as progress:
+            bench = Bench(
+                task, work.splits, work.metric, work.program, runtime, state_folder(task.path, common.store) / "runs"
+            )
             report = work_on(bench, run, progress)
     except KeyboardInterrupt:
         terminal.complain(f"interrupted and saved; go on with: localgrad optimize {task_file} --resume")
         return 130
     body = {**report.body, "resumed": resumed}
-    if as_json:
+    if common.as_json:
         terminal.print_json(body)
     else:
         _show(report)
@@ -86,14 +96,18 @@ def _show(report: Report) -> None:
     rows = []
     for name in ("baseline", "best"):
         scores = body[name]
-        cells = [terminal.with_interval(scores[split], scores[f"{split}_interval"]) if scores[split] is not None else "-" for split in ("dev", "test")]
+        cells = [
+            terminal.with_interval(scores[split], scores[f"{split}_interval"]) if scores[split] is not None else "-"
+            for split in ("dev", "test")
+        ]
         rows.append([name, *cells])
     terminal.table(["", "dev", "test"], rows, title=f"{body['task']}: score with 95% interval", numbers=(1, 2))
     if not body["accepted"]:
         terminal.say("Nothing beat the baseline in a paired test, so the baseline is kept.")
     elif "test_gain" in body:
         low, high = body["test_gain"]["interval"]
-        terminal.say(f"gain on test {100 * body['test_gain']['mean']:+.1f} points, 95% interval [{100 * low:+.1f}, {100 * high:+.1f}], paired")
+        gain = 100 * body["test_gain"]["mean"]
+        terminal.say(f"gain on test {gain:+.1f} points, 95% interval [{100 * low:+.1f}, {100 * high:+.1f}], paired")
     terminal.say(
         f"{body['proposals']} proposals in {body['rounds']} rounds, {body['accepted']} accepted; "
         f"{terminal.duration(body['seconds'])} ({body['ended']}), test {terminal.duration(body['test_seconds'])}"

@@ -26,7 +26,8 @@ def evaluating(title: str, expected: int) -> Iterator[Watch]:
 
         def watch(usage: Usage, open_requests: int) -> None:
             rate = speed.of(usage)
-            line.show(f"{title}: {max(0, expected - open_requests)} of {expected}, waiting for the model · {rate:.0f} tokens/s")
+            done = max(0, expected - open_requests)
+            line.show(f"{title}: {done} of {expected}, waiting for the model · {rate:.0f} tokens/s")
 
         line.show(f"{title}: loading" if expected else title)
         yield watch
@@ -80,7 +81,7 @@ class _Speed:
     def of(self, usage: Usage) -> float:
         now = time.perf_counter()
         self._marks = [mark for mark in self._marks if now - mark[0] < 10.0] + [(now, usage.computed_tokens)]
-        (then, before), elapsed = self._marks[0], now - self._marks[0][0]
+        (_, before), elapsed = self._marks[0], now - self._marks[0][0]
         return (usage.computed_tokens - before) / elapsed if elapsed > 0.2 else 0.0
 
 

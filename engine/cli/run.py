@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from engine.cli import terminal
+from engine.cli.options import Common, common_options
 from engine.cli.session import read_work, saved_runtime, task_runtime
 from engine.errors import ContentError, UsageError
 from engine.flows import together
@@ -25,23 +26,24 @@ from engine.tasks.taskfile import load_task
 @click.command("run")
 @click.argument("program_file", metavar="PROGRAM|TASK", type=click.Path(path_type=Path))
 @click.argument("rows_file", metavar="[FILE|-]", required=False)
-@click.option("-i", "--input", "inputs", multiple=True, metavar="NAME=TEXT", help="One program input; repeat for several.")
-@click.option("--store", help="The store file; by default .localgrad/store.db beside the file.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object a row.")
-def command(program_file: Path, rows_file: str | None, inputs: tuple[str, ...], store: str | None, as_json: bool) -> int:
-    """Run a saved program, or the program a task declares, on -i inputs, a file of rows, or lines of standard input (-).
+@click.option(
+    "-i", "--input", "inputs", multiple=True, metavar="NAME=TEXT", help="One program input; repeat for several."
+)
+@common_options
+def command(program_file: Path, rows_file: str | None, inputs: tuple[str, ...], common: Common) -> int:
+    """Run a saved program, or the program a task declares, on -i inputs, a file of rows, or standard input (-).
 
     Rows name the program's inputs as fields (or the fields the task maps to them). Standard input is JSON lines, or
     plain lines for a program with a single input.
     """
     if bool(inputs) == (rows_file is not None):
         raise UsageError("give either -i NAME=TEXT for one example, or a FILE of rows or - for standard input")
-    with _opened(program_file, store) as (program, fields, runtime):
+    with _opened(program_file, common.store) as (program, fields, runtime):
         examples = [_given(inputs, program)] if inputs else _rows(str(rows_file), program, fields)
         answers = runtime.run(together([execute(program, example) for example in examples]))
         predictions = [prediction for prediction, _ in answers]
     for number, (example, prediction) in enumerate(zip(examples, predictions, strict=True), start=1):
-        _print(example, prediction, number, len(examples), as_json)
+        _print(example, prediction, number, len(examples), common.as_json)
     return int(any(prediction.error for prediction in predictions))
 
 
@@ -92,7 +94,9 @@ def _stdin_rows(program: Program) -> list[Row]:
         elif len(program.inputs) == 1:
             values = {program.inputs[0]: line}
         else:
-            raise ContentError(f"-:{number}: this program reads {', '.join(program.inputs)}; give one JSON object a line")
+            raise ContentError(
+                f"-:{number}: this program reads {', '.join(program.inputs)}; give one JSON object a line"
+            )
         rows.append(Row(Path("-"), number, values))
     return rows
 

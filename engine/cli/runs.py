@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from engine.cli import terminal
+from engine.cli.options import Common
 from engine.cli.session import store_path
 from engine.errors import UsageError
 from engine.store.rows import RunRow
@@ -13,13 +14,15 @@ from engine.store.store import Store
 
 @click.command("runs")
 @click.argument("task_file", metavar="[TASK]", required=False, type=click.Path(path_type=Path))
-@click.option("--store", help="The store file; by default .localgrad/store.db beside the task, or at or above this folder.")
+@click.option(
+    "--store", help="The store file; by default .localgrad/store.db beside the task, or at or above this folder."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
-def command(task_file: Path | None, store: str | None, as_json: bool) -> int:
+def command(task_file: Path | None, common: Common) -> int:
     """List runs, newest first."""
-    with existing_store(task_file, store) as opened:
+    with existing_store(task_file, common.store) as opened:
         runs = opened.runs()
-    if as_json:
+    if common.as_json:
         terminal.print_json({"runs": [_body(run) for run in runs]})
     elif not runs:
         terminal.say("no runs yet")
@@ -65,6 +68,7 @@ def _cells(run: RunRow) -> list[str]:
     report = run.report
     cells = [run.id, run.started[:16].replace("T", " "), run.status]
     for split in ("dev", "test"):
-        scores = [report[name][split] for name in ("baseline", "best")] if report else [None]
-        cells.append("-" if None in scores else " → ".join(terminal.percent(score) for score in scores))
+        scores = [report[name][split] for name in ("baseline", "best")] if report else []
+        known = [terminal.percent(score) for score in scores if score is not None]
+        cells.append(" → ".join(known) or "-")
     return [*cells, str(report.get("accepted", "-")), terminal.duration(run.seconds)]

@@ -66,7 +66,9 @@ def task_runtime(task: Task, store: str | None) -> Iterator[Runtime]:
 
 
 @contextmanager
-def saved_runtime(saved: SavedProgram, path: Path, store: str | None, settings: RuntimeSettings | None = None) -> Iterator[Runtime]:
+def saved_runtime(
+    saved: SavedProgram, path: Path, store: str | None, settings: RuntimeSettings | None = None
+) -> Iterator[Runtime]:
     """The runtime a saved program asks for.
 
     Raises:
@@ -82,7 +84,8 @@ def check_model(saved: SavedProgram, runtime: Runtime, path: Path) -> None:
     actual = runtime.backend("task").sha256
     if saved.model_sha256 != actual:
         raise ModelError(
-            f"{path}: made for model {saved.model!r} with sha256 {saved.model_sha256[:12]}…, this one has {actual[:12]}…: "
+            f"{path}: made for model {saved.model!r} with sha256 {saved.model_sha256[:12]}…, "
+            f"this one has {actual[:12]}…: "
             "optimize again, or edit the hash if you mean it"
         )
 

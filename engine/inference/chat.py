@@ -81,7 +81,9 @@ class ChatTemplate:
                 enable_thinking=False,
             )
         except TemplateError as error:
-            raise ModelError(f"the model's chat template refuses this conversation: {error}; try style: plain") from None
+            raise ModelError(
+                f"the model's chat template refuses this conversation: {error}; try style: plain"
+            ) from None
 
 
 def _refuse(message: str) -> NoReturn:

@@ -29,8 +29,14 @@ class LabelTree:
             (*label, end) if any(other != label and other[: len(label)] == label for other in labels) else label
             for label in labels
         )
-        rows = tuple(sorted({label[:length] for label in ended for length in range(1, len(label))}, key=lambda row: (len(row), row)))
-        tips = tuple(row for row in rows if not any(len(other) > len(row) and other[: len(row)] == row for other in rows))
+        rows = tuple(
+            sorted(
+                {label[:length] for label in ended for length in range(1, len(label))}, key=lambda row: (len(row), row)
+            )
+        )
+        tips = tuple(
+            row for row in rows if not any(len(other) > len(row) and other[: len(row)] == row for other in rows)
+        )
         branches = tuple(tuple(number for number, tip in enumerate(tips) if tip[: len(row)] == row) for row in rows)
         return cls(ended, rows, tips, branches)
 

@@ -20,7 +20,10 @@ from engine.records import Completion, Generate
 
 
 class Row(NamedTuple):
-    """One token to compute at a position of some sequences. `slot` tells the job whose logits came back; None: unwanted."""
+    """One token to compute at a position of some sequences.
+
+    `slot` tells the job which of its logits came back; None where they are not wanted.
+    """
 
     token: int
     position: int
@@ -66,6 +69,7 @@ class Job(ABC):
     def take(self, slot: Tokens, logits: NDArray[np.float32]) -> None:
         """Receive one row of logits (vocabulary); may add rows or set `result`."""
 
+    @abstractmethod
     def close(self) -> None:
         """Free what the job holds outside Python."""
 
@@ -106,6 +110,9 @@ class ScoreJob(Job):
                 loglikelihoods=tuple(rounded(self._of(label)) for label in self.tree.labels),
                 prompt_tokens=len(self.tokens),
             )
+
+    def close(self) -> None:
+        """Nothing is held."""
 
     def _of(self, label: Tokens) -> float:
         return sum(self._logprobs[label[:length]] for length in range(1, len(label) + 1))
@@ -157,7 +164,7 @@ class GenerateJob(Job):
             self.rows.append(Row(token, len(self.tokens) + self._count - 1, self.sequences, ()))
 
     def _pick(self, logits: NDArray[np.float32]) -> int | None:
-        """The next token; under a grammar the first choice is tested alone, and only its rejection costs a full mask."""
+        """The next token. Under a grammar the first choice is tested alone; only its rejection costs a full mask."""
         if self._grammar is None:
             return self._sample(logits)
         token = self._sample(logits)

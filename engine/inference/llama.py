@@ -36,7 +36,9 @@ class LlamaModel:
         parameters.check_tensors = True
         self.handle = llama_cpp.llama_model_load_from_file(str(path).encode(), parameters)
         if not self.handle:
-            raise ModelError(f"{path}: llama.cpp cannot load this file ({_last_complaint()}); is it complete and a supported model?")
+            raise ModelError(
+                f"{path}: llama.cpp cannot load this file ({_last_complaint()}); is it complete and a supported model?"
+            )
         self.path = path
         self._vocab = llama_cpp.llama_model_get_vocab(self.handle)
         self.vocabulary = int(llama_cpp.llama_vocab_n_tokens(self._vocab))
@@ -106,7 +108,7 @@ class Grammar:
     """A compiled grammar and its place in it."""
 
     def __init__(self, sampler: ctypes.c_void_p, vocabulary: int) -> None:
-        self._sampler = sampler
+        self._sampler: ctypes.c_void_p | None = sampler
         self._ids = np.arange(vocabulary, dtype=np.int32)
 
     def allows(self, token: int) -> bool:
@@ -161,7 +163,9 @@ class LlamaContext:
         parameters.no_perf = True
         self.handle = llama_cpp.llama_init_from_model(model.handle, parameters)
         if not self.handle:
-            raise ModelError(f"no memory for a context of {cells:,} tokens ({_last_complaint()}); lower runtime.context")
+            raise ModelError(
+                f"no memory for a context of {cells:,} tokens ({_last_complaint()}); lower runtime.context"
+            )
         self.cells = int(llama_cpp.llama_n_ctx(self.handle))
         self.batch_rows = batch_rows
         self._vocabulary = model.vocabulary
@@ -173,7 +177,8 @@ class LlamaContext:
 
     def add(self, token: int, position: int, sequences: Sequence[int], wants_logits: bool) -> None:
         """Put a row into the batch."""
-        assert self.rows < self.batch_rows and 0 < len(sequences) <= MAX_SEQUENCES  # more would abort the process
+        assert self.rows < self.batch_rows  # more would abort the process
+        assert 0 < len(sequences) <= MAX_SEQUENCES
         batch, row = self._batch, self.rows
         batch.token[row], batch.pos[row] = token, position
         batch.n_seq_id[row] = len(sequences)
@@ -201,7 +206,7 @@ class LlamaContext:
             return np.empty((0, self._vocabulary), dtype=np.float32)
         address = ctypes.cast(llama_cpp.llama_get_logits(self.handle), ctypes.c_void_p).value
         memory = (ctypes.c_float * (outputs * self._vocabulary)).from_address(address or 0)
-        return np.frombuffer(memory, dtype=np.float32).reshape(outputs, self._vocabulary)
+        return np.ctypeslib.as_array(memory).reshape(outputs, self._vocabulary)
 
     def share(self, source: int, target: int, length: int) -> None:
         """Let `target` begin with the first `length` tokens of `source`; metadata only in a unified cache."""
@@ -238,7 +243,7 @@ def _check_magic(path: Path) -> None:
 _complaints: list[str] = []
 
 
-@llama_cpp.llama_log_callback
+@llama_cpp.llama_log_callback  # type: ignore[untyped-decorator]
 def _listen(level: int, text: bytes, user_data: ctypes.c_void_p) -> None:
     if level >= _LOG_ERROR and text.strip():
         _complaints.append(text.decode("utf-8", "replace").strip())

@@ -1,7 +1,7 @@
 """The llama.cpp backend: a thread that owns the context and serves a queue of requests.
 
-The calling thread renders and tokenizes; the owner thread steps the scheduler and replies. Nothing else ever touches the
-context.
+The calling thread renders and tokenizes; the owner thread steps the scheduler and replies. Nothing else ever
+touches the context.
 """
 
 import os
@@ -41,7 +41,9 @@ class LlamaBackend:
         self._context = LlamaContext(self._model, wanted, min(_BATCH_ROWS, wanted), threads)
         self._scheduler = Scheduler(self._context, _PARALLEL if settings.parallel == "auto" else settings.parallel)
         self._template = ChatTemplate(
-            self._model.chat_template, self._model.token_text(self._model.bos), self._model.token_text(self._model.end_of_turn)
+            self._model.chat_template,
+            self._model.token_text(self._model.bos),
+            self._model.token_text(self._model.end_of_turn),
         )
         self.name, self.sha256 = name, sha256
         self.identity = f"{sha256} | {build_identity()}"

@@ -1,10 +1,10 @@
 """Model names: what a person writes for a model, and the file or server it stands for.
 
-    smollm2-135m                     a name in a manifest (ours, then the user's own)
-    path/to/model.gguf               a file
-    hf:user/repo:QUANT               a file in the local Hugging Face or llama.cpp cache; nothing is downloaded
-    http://127.0.0.1:8080/v1#name    an OpenAI-compatible server
-    scripted                         the scripted backend of the tests
+smollm2-135m                     a name in a manifest (ours, then the user's own)
+path/to/model.gguf               a file
+hf:user/repo:QUANT               a file in the local Hugging Face or llama.cpp cache; nothing is downloaded
+http://127.0.0.1:8080/v1#name    an OpenAI-compatible server
+scripted                         the scripted backend of the tests
 """
 
 import hashlib
@@ -75,7 +75,9 @@ def find_model(name: str, folder: Path) -> ModelFile:
         return ModelFile(name, path, file_sha256(path))
     known = manifest()
     if name not in known:
-        raise ModelMissing(f"unknown model {name!r}: {nearest(name, list(known))}; or give a path.gguf or hf:user/repo:QUANT")
+        raise ModelMissing(
+            f"unknown model {name!r}: {nearest(name, list(known))}; or give a path.gguf or hf:user/repo:QUANT"
+        )
     entry = known[name]
     found = entry.locate()
     if found is None:
@@ -83,7 +85,8 @@ def find_model(name: str, folder: Path) -> ModelFile:
     actual = file_sha256(found)
     if entry.sha256 and actual != entry.sha256:
         raise ModelError(
-            f"model {name!r} has sha256 {actual[:12]}…, the manifest says {entry.sha256[:12]}…: install it again or update the manifest"
+            f"model {name!r} has sha256 {actual[:12]}…, the manifest says {entry.sha256[:12]}…: "
+            "install it again or update the manifest"
         )
     return ModelFile(name, found, actual)
 
@@ -111,7 +114,7 @@ def cached_models() -> Iterator[tuple[str, Path]]:
     """GGUF files in the local Hugging Face caches, as `hf:user/repo:file` and path."""
     for cache in _caches():
         for path in sorted(cache.glob("models--*/snapshots/*/*.gguf")):
-            _, user, repo = (path.parts[-4].split("--", 2) + ["", ""])[:3]
+            _, user, repo = [*path.parts[-4].split("--", 2), "", ""][:3]
             yield f"hf:{user}/{repo}:{path.stem}", path
 
 
@@ -147,7 +150,9 @@ def _in_caches(name: str) -> Path:
         if chosen:
             return chosen[0]
     looked = ", ".join(map(str, caches)) or "no cache folder exists"
-    raise ModelMissing(f"model {name!r} is not in the local cache ({looked}); fetch it with another tool, localgrad downloads nothing")
+    raise ModelMissing(
+        f"model {name!r} is not in the local cache ({looked}); fetch it with another tool, localgrad downloads nothing"
+    )
 
 
 def _caches() -> list[Path]:

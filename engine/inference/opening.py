@@ -26,7 +26,10 @@ def open_backend(name: str, folder: Path, settings: RuntimeSettings) -> Backend:
     if scripted:
         return ScriptedBackend(keyword_script, name="scripted", delay_s=int(scripted["delay"] or 0) / 1000)
     if name.startswith(("http://", "https://")):
-        raise ModelError(f"{name}: this version serves GGUF files in process only; give a manifest name, a path.gguf or hf:user/repo:QUANT")
+        raise ModelError(
+            f"{name}: this version runs GGUF files in process only; "
+            "give a manifest name, a path.gguf or hf:user/repo:QUANT"
+        )
     from engine.inference.local import LlamaBackend  # here, because importing llama_cpp takes 0.3 s
 
     model = find_model(name, folder)

@@ -79,7 +79,7 @@ class Trunks:
         return common if common - known >= WORTHWHILE else 0
 
     def add(self, job: Job, length: int, sequence: int, base: int) -> Trunk:
-        """Begin a trunk with the job's first `length` tokens, of which `base` are in the cache for `sequence` already."""
+        """Begin a trunk with the job's first `length` tokens; `sequence` has the first `base` of them already."""
         rows = deque(Row(job.tokens[position], position, (sequence,), None) for position in range(base, length))
         trunk = Trunk(job.tokens[:length], job.order[: 4 * length], sequence, rows, self._clock)
         self._trunks.append(trunk)

@@ -42,7 +42,7 @@ class Runtime:
     """Backends by role, one store, and the totals of what was asked. Use it as a context manager, from one thread."""
 
     def __init__(self, backends: Mapping[Role, Backend], store: Store) -> None:
-        """`backends` needs a `task`; an absent `optimizer` is the task's. Backends and store are closed with the runtime."""
+        """`backends` needs a `task`; an absent `optimizer` is the task's. The runtime closes them and the store."""
         self._backends = {"task": backends["task"], "optimizer": backends.get("optimizer", backends["task"])}
         self.store = store
         self.usage = Usage()
@@ -50,7 +50,9 @@ class Runtime:
     def __enter__(self) -> "Runtime":
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def close(self) -> None:
@@ -102,16 +104,17 @@ class _Session:
                 self._send()
                 if self._waiting:
                     self._receive()
-            self._commit([])
             return root.results[0]
-        except BaseException:
-            for backend in self._backends():
-                backend.cancel()
+        finally:
+            if root.missing:  # something was raised: drop what is unfinished, keep what came back
+                for backend in self._backends():
+                    backend.cancel()
             self._commit(self._arrived())
-            raise
 
     def _backends(self) -> list[Backend]:
-        unique = {id(backend): backend for backend in (self._runtime.backend("task"), self._runtime.backend("optimizer"))}
+        unique = {
+            id(backend): backend for backend in (self._runtime.backend("task"), self._runtime.backend("optimizer"))
+        }
         return list(unique.values())
 
     def _advance(self, frame: _Frame, value: Any) -> None:
@@ -200,7 +203,9 @@ class _Session:
         for completion in arrived:
             backend, prepared = self._asked.pop(completion.key)
             request = canonical(prepared.content)
-            calls.append(Call(completion.key, backend.name, prepared.content["kind"], request, prepared.prompt, completion))
+            calls.append(
+                Call(completion.key, backend.name, prepared.content["kind"], request, prepared.prompt, completion)
+            )
         if calls or self._traces:
             self._runtime.store.commit(calls, self._traces, self._run)
             self._traces.clear()

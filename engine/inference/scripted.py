@@ -52,12 +52,23 @@ class ScriptedBackend:
     def _complete(self, key: str, prepared: Prepared) -> Completion:
         words = len(prepared.prompt.split())
         if words > self._context:
-            return Completion(key=key, error=f"the prompt needs {words:,} tokens, the context holds {self._context:,}", prompt_tokens=words)
+            return Completion(
+                key=key,
+                error=f"the prompt needs {words:,} tokens, the context holds {self._context:,}",
+                prompt_tokens=words,
+            )
         self._computed += words
         answer = self._script(prepared.request, prepared.prompt)
         if isinstance(answer, str):
             written = len(answer.split())
-            return Completion(key=key, text=answer, finish="stop", prompt_tokens=words, generated_tokens=written, computed_tokens=words)
+            return Completion(
+                key=key,
+                text=answer,
+                finish="stop",
+                prompt_tokens=words,
+                generated_tokens=written,
+                computed_tokens=words,
+            )
         scores = tuple(rounded(value) for value in answer)
         return Completion(key=key, loglikelihoods=scores, prompt_tokens=words, computed_tokens=words)
 

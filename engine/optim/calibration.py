@@ -87,7 +87,7 @@ def fit_bias(loglikelihoods: NDArray[np.float64], answers: NDArray[np.int64]) ->
     overconfidence and is not returned: it changes no decision. Ridge 0.1 on the intercepts keeps a label that is rare
     or absent in train from being ruled out.
     """
-    count, labels = loglikelihoods.shape
+    labels = loglikelihoods.shape[1]
     centred = loglikelihoods - loglikelihoods.mean(axis=1, keepdims=True)
     hit = np.eye(labels)[answers]
     slope, intercept = 1.0, np.zeros(labels)
@@ -108,9 +108,11 @@ def fit_bias(loglikelihoods: NDArray[np.float64], answers: NDArray[np.int64]) ->
         if np.abs(step).max() < 1e-6:
             break
     bias = intercept / max(slope, 0.05)
-    return bias - bias.mean()
+    centred_bias: NDArray[np.float64] = bias - bias.mean()
+    return centred_bias
 
 
 def _softmax(values: NDArray[np.float64]) -> NDArray[np.float64]:
     weights = np.exp(values - values.max(axis=1, keepdims=True))
-    return weights / weights.sum(axis=1, keepdims=True)
+    probabilities: NDArray[np.float64] = weights / weights.sum(axis=1, keepdims=True)
+    return probabilities

@@ -103,7 +103,9 @@ def optimize(setting: Setting, runtime: Runtime, meter: Meter, watcher: Watcher)
     try:
         baseline_dev = loop.evaluate_baseline()
     except BudgetSpent as spent:
-        raise ContentError(f"{spent} before the baseline was scored on dev: raise the budget or lower data.dev.limit") from None
+        raise ContentError(
+            f"{spent} before the baseline was scored on dev: raise the budget or lower data.dev.limit"
+        ) from None
     ended = loop.improve()
     return Outcome(loop.incumbent, baseline_dev, loop.dev_traces, tuple(loop.rows), loop.round, ended)
 
@@ -198,14 +200,25 @@ class _Loop:
         """What every proposer proposes, in their order, each with its program and its loss on train."""
         self._begin("proposing")
         proposers = self._setting.proposers
-        flows = [proposer.propose(history, self._setting.generator(proposer.name, self.round)) for proposer in proposers]
+        flows = [
+            proposer.propose(history, self._setting.generator(proposer.name, self.round)) for proposer in proposers
+        ]
         proposed = self._drive(together(flows))
         edited = [
-            _Edited(proposer.name, proposal.note, self.incumbent.replace(proposal.edits), bias_parameter(self.incumbent) in proposal.edits)
+            _Edited(
+                proposer.name,
+                proposal.note,
+                self.incumbent.replace(proposal.edits),
+                bias_parameter(self.incumbent) in proposal.edits,
+            )
             for proposer, proposals in zip(proposers, proposed, strict=True)
             for proposal in proposals
         ]
-        return self._drive(together([self._calibrated(item, plan) for item in edited])) if self._setting.calibrates else edited
+        return (
+            self._drive(together([self._calibrated(item, plan) for item in edited]))
+            if self._setting.calibrates
+            else edited
+        )
 
     def _calibrated(self, edited: _Edited, plan: RoundPlan) -> Flow[_Edited]:
         """Fit the bias that goes with an edit, unless the edit is a bias, and note the loss on the same examples."""

@@ -2,13 +2,13 @@
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from collections.abc import Iterator
+import numpy as np
 
 from engine.evaluation import Evaluation, evaluate, figure_of
 from engine.inference.runtime import Runtime
@@ -18,7 +18,6 @@ from engine.optim.loop import Outcome, Setting, Watcher, optimize
 from engine.optim.proposers import make_proposers
 from engine.program.graph import Program
 from engine.program.saved import SavedProgram
-from engine.records import Trace
 from engine.statistics import bootstrap_interval
 from engine.store.locks import locked_run
 from engine.store.rows import CandidateRow, RunRow
@@ -26,8 +25,6 @@ from engine.store.store import Store
 from engine.tasks.metrics import Metric
 from engine.tasks.schema import Task
 from engine.tasks.splits import Splits
-
-import numpy as np
 
 _HEARTBEAT_S = 2.0
 
@@ -131,7 +128,13 @@ def _test(bench: Bench, outcome: Outcome, run: RunRow, watcher: Watcher) -> tupl
 
 
 def _body(
-    bench: Bench, run: RunRow, outcome: Outcome, before: Evaluation | None, after: Evaluation | None, seconds: float, path: Path
+    bench: Bench,
+    run: RunRow,
+    outcome: Outcome,
+    before: Evaluation | None,
+    after: Evaluation | None,
+    seconds: float,
+    path: Path,
 ) -> dict[str, Any]:
     """The run's result as plain data; what `--json` prints."""
     usage = bench.runtime.usage
@@ -172,11 +175,13 @@ def _scores(dev: Any, test: Evaluation | None, metric: Metric) -> dict[str, Any]
 @contextmanager
 def _ending_well(store: Store, run: RunRow, meter: Meter) -> Iterator[None]:
     """Whatever ends the block early, the run is left resumable with the seconds it has used."""
+    finished = False
     try:
         yield
-    except BaseException:
-        store.put_run(replace(run, status="interrupted", seconds=meter.seconds))
-        raise
+        finished = True
+    finally:
+        if not finished:
+            store.put_run(replace(run, status="interrupted", seconds=meter.seconds))
 
 
 class _Heartbeat:

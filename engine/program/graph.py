@@ -230,11 +230,15 @@ def _output_names(name: str, spec: Any, path: tuple[str, ...]) -> tuple[str, ...
     if not isinstance(spec, Mapping) or "layer" not in spec:
         raise ContentError(f"node {name!r} needs a mapping with a layer: {', '.join(sorted(LAYERS))}", path)
     if spec["layer"] not in LAYERS:
-        raise ContentError(f"unknown layer {spec['layer']!r}: {nearest(str(spec['layer']), sorted(LAYERS))}", (*path, "layer"))
+        raise ContentError(
+            f"unknown layer {spec['layer']!r}: {nearest(str(spec['layer']), sorted(LAYERS))}", (*path, "layer")
+        )
     return declared_outputs(spec, name)
 
 
-def _read_node(name: str, spec: Mapping[str, Any], outputs: Mapping[str, tuple[str, ...]], path: tuple[str, ...]) -> Node:
+def _read_node(
+    name: str, spec: Mapping[str, Any], outputs: Mapping[str, tuple[str, ...]], path: tuple[str, ...]
+) -> Node:
     listed = spec.get("inputs")
     if isinstance(listed, list) and listed:
         pairs = [(_short(str(reference)), str(reference)) for reference in listed]

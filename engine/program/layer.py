@@ -39,7 +39,7 @@ class Layer(ABC):
             LAYERS[cls.kind] = cls
 
     def __call__(self, *symbols: "Symbol", name: str | None = None) -> "Symbol":
-        """Add a node that applies this layer to `symbols`; it is called after its main output unless `name` is given."""
+        """Add a node that applies this layer to `symbols`, called `name` or else after its main output."""
         return connect(self, symbols, name or self.outputs[-1])
 
     @property

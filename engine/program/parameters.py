@@ -63,7 +63,9 @@ class Demos:
             raise ContentError(f"expected a demo, found {item!r}", (index,))
         for given, known, side in ((item.inputs, self.inputs, "inputs"), (item.outputs, self.outputs, "outputs")):
             if set(given) != set(known):
-                raise ContentError(f"a demo's {side} are {', '.join(known)}, found {', '.join(given) or 'none'}", (index,))
+                raise ContentError(
+                    f"a demo's {side} are {', '.join(known)}, found {', '.join(given) or 'none'}", (index,)
+                )
             if not all(isinstance(text, str) for text in given.values()):
                 raise ContentError(f"a demo's {side} are texts", (index,))
         return item
@@ -121,7 +123,9 @@ class Bias:
             raise ContentError(f"expected one number per choice, found {value!r}")
         if len(value) not in (0, len(self.choices)):
             raise ContentError(f"expected {len(self.choices)} numbers, one per choice, found {len(value)}")
-        if not all(isinstance(term, int | float) and not isinstance(term, bool) and math.isfinite(term) for term in value):
+        if not all(
+            isinstance(term, int | float) and not isinstance(term, bool) and math.isfinite(term) for term in value
+        ):
             raise ContentError(f"expected finite numbers, found {value!r}")
         return tuple(float(term) for term in value)
 

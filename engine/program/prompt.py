@@ -41,7 +41,7 @@ def render(layout: Layout, inputs: Mapping[str, str]) -> Prompt:
 
 
 def continuation(text: str, chat: bool) -> str:
-    """How a closed answer goes on from the end of a prompt: after a colon there is a space, at the start of a turn none."""
+    """How a closed answer goes on from a prompt: after a colon with a space, at the start of a turn without."""
     return text if chat else f" {text}"
 
 
@@ -65,7 +65,7 @@ def parse(reply: str, outputs: Sequence[str]) -> dict[str, str] | None:
 
 
 def default_stops(outputs: Sequence[str], inputs: Sequence[str], chat: bool) -> tuple[str, ...]:
-    """Where an open answer ends unless the program says otherwise: in plain text, where the next example would begin."""
+    """Where an open answer ends by default: in plain text, where the next example would begin."""
     return () if chat else ("\n\n", f"\n{label(inputs[0])}:")
 
 

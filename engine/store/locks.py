@@ -22,7 +22,9 @@ def locked_run(folder: Path, run: str) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             file.seek(0)
-            raise RunLocked(f"run {run} is being worked on by process {file.read().strip() or 'unknown'}; wait for it or stop it") from None
+            raise RunLocked(
+                f"run {run} is being worked on by process {file.read().strip() or 'unknown'}; wait for it or stop it"
+            ) from None
         file.truncate(0)
         file.write(str(os.getpid()))
         file.flush()

@@ -35,7 +35,19 @@ class RunRow:
     def from_columns(cls, row: tuple[Any, ...]) -> "RunRow":
         """From the values of COLUMNS and `started`."""
         settings, report = json.loads(row[6]), json.loads(row[9] or "{}")
-        return cls(*row[:6], settings=settings, status=row[7], seconds=row[8], report=report, started=row[10])
+        return cls(
+            id=row[0],
+            kind=row[1],
+            task=row[2],
+            task_path=row[3],
+            task_fingerprint=row[4],
+            seed=row[5],
+            settings=settings,
+            status=row[7],
+            seconds=row[8],
+            report=report,
+            started=row[10],
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,4 +78,5 @@ class CandidateRow:
     @classmethod
     def from_columns(cls, row: tuple[Any, ...]) -> "CandidateRow":
         """From the values of the table, without the run."""
-        return cls(*row[:10], accepted=bool(row[10]))
+        number, round, proposer, note, parent, program, examples, score, p_value, level, accepted = row
+        return cls(number, round, proposer, note, parent, program, examples, score, p_value, level, bool(accepted))

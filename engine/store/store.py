@@ -38,17 +38,26 @@ class Store:
             try:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
             except OSError as error:
-                raise StoreError(f"{self.path.parent}: cannot make this folder: {error.strerror}; choose another --store") from None
+                raise StoreError(
+                    f"{self.path.parent}: cannot make this folder: {error.strerror}; choose another --store"
+                ) from None
             self._db = apsw.Connection(str(self.path))
             self._db.set_busy_timeout(_BUSY_MS)
-            for pragma in ("journal_mode = WAL", "synchronous = NORMAL", "trusted_schema = OFF", "cell_size_check = ON"):
+            for pragma in (
+                "journal_mode = WAL",
+                "synchronous = NORMAL",
+                "trusted_schema = OFF",
+                "cell_size_check = ON",
+            ):
                 self._db.execute(f"PRAGMA {pragma}").fetchall()
             self._migrate()
 
     def __enter__(self) -> "Store":
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def close(self) -> None:
@@ -61,7 +70,8 @@ class Store:
         """The stored answer to a call; None where there is none, it failed, or its row is damaged."""
         with self._reported():
             row = self._db.execute(
-                "SELECT answer, digest, prompt_tokens, generated_tokens, computed_tokens, seconds FROM calls WHERE key = ?",
+                "SELECT answer, digest, prompt_tokens, generated_tokens, computed_tokens, seconds "
+                "FROM calls WHERE key = ?",
                 (key,),
             ).fetchone()
         if row is None or digest(row[0]) != row[1]:
@@ -92,13 +102,13 @@ class Store:
         with self._reported():
             row = self._db.execute("SELECT model, kind, request, prompt FROM calls WHERE key = ?", (key,)).fetchone()
         completion = self.completion(key)
-        return Call(key, *row, completion) if row and completion else None
+        return Call(key, row[0], row[1], row[2], row[3], completion) if row and completion else None
 
     def calls_paid(self) -> tuple[int, int]:
         """How many different calls are stored, and how often a call was computed."""
         with self._reported():
-            row = self._db.execute("SELECT count(*), coalesce(sum(paid), 0) FROM calls").fetchone()
-        return int(row[0]), int(row[1])
+            counts = self._db.execute("SELECT count(*), coalesce(sum(paid), 0) FROM calls").fetchall()
+        return int(str(counts[0][0])), int(str(counts[0][1]))
 
     # ── programs ─────────────────────────────────────────────────────────────────────────────────
 
@@ -121,8 +131,8 @@ class Store:
         """Insert a run, or update its status, seconds and report."""
         with self._reported():
             self._db.execute(
-                "INSERT INTO runs (id, kind, task, task_path, task_fingerprint, seed, settings, status, seconds, report) "
-                "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET "
+                f"INSERT INTO runs ({RunRow.COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) "
+                "ON CONFLICT (id) DO UPDATE SET "
                 "status = excluded.status, seconds = excluded.seconds, report = excluded.report",
                 run.to_columns(),
             )
@@ -130,13 +140,18 @@ class Store:
     def runs(self) -> list[RunRow]:
         """Every run, newest first."""
         with self._reported():
-            rows = self._db.execute(f"SELECT {RunRow.COLUMNS}, started FROM runs ORDER BY started DESC, id DESC").fetchall()
+            rows = self._db.execute(
+                f"SELECT {RunRow.COLUMNS}, started FROM runs ORDER BY started DESC, id DESC"
+            ).fetchall()
         return [RunRow.from_columns(row) for row in rows]
 
     def put_candidate(self, run: str, row: CandidateRow) -> None:
         """Record how a candidate fared; a replay writes the same row again."""
         with self._reported():
-            self._db.execute("INSERT OR REPLACE INTO candidates VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", (run, *row.to_columns()))
+            self._db.execute(
+                "INSERT OR REPLACE INTO candidates VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (run, *row.to_columns()),
+            )
 
     def candidates(self, run: str) -> list[CandidateRow]:
         """The candidates of a run, in the order they were proposed."""
@@ -147,7 +162,9 @@ class Store:
     def calls_left(self, run: str, round: int) -> int | None:
         """How many calls a round that has begun before could count on; None for a new one."""
         with self._reported():
-            row = self._db.execute("SELECT calls_left FROM rounds WHERE run = ? AND number = ?", (run, round)).fetchone()
+            row = self._db.execute(
+                "SELECT calls_left FROM rounds WHERE run = ? AND number = ?", (run, round)
+            ).fetchone()
         return int(row[0]) if row else None
 
     def put_calls_left(self, run: str, round: int, calls: int) -> None:
@@ -166,7 +183,10 @@ class Store:
         )
         version = int(self._db.pragma("user_version"))
         if version > len(scripts):
-            raise StoreError(f"{self.path}: written by a newer localgrad (store version {version}); update localgrad or choose another --store")
+            raise StoreError(
+                f"{self.path}: written by a newer localgrad (store version {version}); "
+                "update localgrad or choose another --store"
+            )
         for number, (_, script) in enumerate(scripts, start=1):
             if number > version:
                 self._db.execute("BEGIN IMMEDIATE")
@@ -182,19 +202,24 @@ class Store:
         try:
             yield
         except (apsw.NotADBError, apsw.CorruptError):
-            raise StoreError(f"{self.path}: not a localgrad store, or damaged: move it away or choose another --store") from None
+            raise StoreError(
+                f"{self.path}: not a localgrad store, or damaged: move it away or choose another --store"
+            ) from None
         except apsw.FullError:
             raise StoreError(f"{self.path}: the disk is full; free some space and go on with --resume") from None
         except (apsw.CantOpenError, apsw.ReadOnlyError, apsw.PermissionsError, apsw.IOError) as error:
             raise StoreError(f"{self.path}: cannot be written ({error}); choose another --store") from None
         except apsw.BusyError:
-            raise StoreError(f"{self.path}: another process has held the store for {_BUSY_MS // 1000} s; try again") from None
+            raise StoreError(
+                f"{self.path}: another process has held the store for {_BUSY_MS // 1000} s; try again"
+            ) from None
         except apsw.Error as error:
             raise StoreError(f"{self.path}: {error}") from None
 
 
 _PUT_CALL = (
-    "INSERT INTO calls (key, model, kind, request, prompt, answer, digest, prompt_tokens, generated_tokens, computed_tokens, seconds) "
+    "INSERT INTO calls (key, model, kind, request, prompt, answer, digest, "
+    "prompt_tokens, generated_tokens, computed_tokens, seconds) "
     "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (key) DO UPDATE SET answer = excluded.answer, "
     "digest = excluded.digest, paid = paid + 1"
 )
@@ -218,5 +243,10 @@ def _call_row(call: Call) -> tuple[Any, ...]:
 def _trace_row(trace: Trace, run: str) -> tuple[Any, ...]:
     example = trace.example
     steps = canonical([asdict(step) for step in trace.steps])
-    texts = (canonical(dict(example.inputs)), canonical(list(example.accepted)), steps, canonical(asdict(trace.prediction)))
+    texts = (
+        canonical(dict(example.inputs)),
+        canonical(list(example.accepted)),
+        steps,
+        canonical(asdict(trace.prediction)),
+    )
     return (run, trace.program, example.id, *texts, trace.prediction.error, trace.score)

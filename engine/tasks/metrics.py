@@ -1,7 +1,7 @@
 """Metrics: how right one prediction is, in [0, 1], and how a list of them becomes one figure.
 
 exact_match        1 where the answer is an accepted one, ignoring case and surrounding or repeated white space
-macro_f1           exact match per example; the figure is the unweighted mean F1 over the labels (Sokolova & Lapalme 2009)
+macro_f1           exact match per example; the figure is the mean F1 over the labels (Sokolova & Lapalme 2009)
 contains           1 where an accepted answer stands in the text
 numeric            1 where the last number of the text is an accepted number
 token_f1           overlap of words, best accepted answer (SQuAD; Rajpurkar 2016, with its normalization)
@@ -92,7 +92,9 @@ def _contains(prediction: Prediction, example: Example) -> float:
 def _numeric(prediction: Prediction, example: Example) -> float:
     found = _last_number(prediction.text)
     wanted = [_last_number(answer) for answer in _accepted(example)]
-    return float(found is not None and any(w is not None and math.isclose(found, w, rel_tol=1e-6, abs_tol=1e-9) for w in wanted))
+    return float(
+        found is not None and any(w is not None and math.isclose(found, w, rel_tol=1e-6, abs_tol=1e-9) for w in wanted)
+    )
 
 
 def _last_number(text: str) -> float | None:
@@ -131,11 +133,15 @@ def _json_object(text: str) -> dict[str, object] | None:
 
 
 def _shared_fields(found: dict[str, object] | None, wanted: dict[str, object] | None) -> float:
-    """Share of all fields, named by either side, that both hold alike; an extra field costs as much as a missing one."""
+    """Share of all fields, of either side, that both hold alike: an extra field costs as much as a missing one."""
     if found is None or wanted is None:
         return 0.0
     fields = found.keys() | wanted.keys()
-    return sum(1 for name in fields if name in found and name in wanted and found[name] == wanted[name]) / len(fields) if fields else 1.0
+    return (
+        sum(1 for name in fields if name in found and name in wanted and found[name] == wanted[name]) / len(fields)
+        if fields
+        else 1.0
+    )
 
 
 def _choice_likelihood(prediction: Prediction, example: Example) -> float:

@@ -148,7 +148,9 @@ def _content(row: Row, data: Data) -> tuple[str, ...]:
 
 def _path_of(split: Split, name: str, task: Task) -> Path:
     if split.path is None:
-        raise ContentError(f"{task.where(('data', name))}: {name} needs a path" + (" or from: train" if name != "train" else ""))
+        raise ContentError(
+            f"{task.where(('data', name))}: {name} needs a path" + (" or from: train" if name != "train" else "")
+        )
     return task.folder / split.path
 
 

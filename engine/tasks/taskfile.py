@@ -96,7 +96,7 @@ def _plain(loader: yaml.SafeLoader, node: yaml.Node, place: Place, lines: dict[P
         result: dict[Hashable, Any] = {}
         loader.flatten_mapping(node)
         for key_node, value_node in node.value:
-            key = loader.construct_object(key_node, deep=True)  # type: ignore[no-untyped-call]
+            key = loader.construct_object(key_node, deep=True)
             line = key_node.start_mark.line + 1
             if not isinstance(key, str):
                 raise ContentError(f"{path}:{line}: keys must be text, found {key!r}")
@@ -107,7 +107,7 @@ def _plain(loader: yaml.SafeLoader, node: yaml.Node, place: Place, lines: dict[P
         return result
     if isinstance(node, yaml.SequenceNode):
         return [_plain(loader, item, (*place, i), lines, path) for i, item in enumerate(node.value)]
-    return loader.construct_object(node, deep=True)  # type: ignore[no-untyped-call]
+    return loader.construct_object(node, deep=True)
 
 
 def _explain(error: ValidationError, path: Path, data: Mapping[str, Any], lines: Mapping[Place, int]) -> str:

@@ -1,4 +1,4 @@
-"""Running code that the user wrote (metrics now, layers and tools later): whatever it raises becomes one clear line."""
+"""Running code that the user wrote, such as a metric: whatever it raises becomes one clear line."""
 
 import importlib.util
 from collections.abc import Callable
@@ -16,7 +16,9 @@ class blamed(AbstractContextManager[None]):  # noqa: N801 (reads as a verb: with
     def __init__(self, where: str) -> None:
         self._where = where
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if isinstance(error, Exception) and not isinstance(error, LocalgradError):
             raise ContentError(f"{self._where}: {type(error).__name__}: {error}") from error
 

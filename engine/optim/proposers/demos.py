@@ -22,7 +22,8 @@ from engine.flows import Flow, together
 from engine.forward import forward
 from engine.optim.calibration import calibrated
 from engine.optim.history import History, Proposal
-from engine.program.graph import Node, Program
+from engine.program.graph import Program
+from engine.program.layer import Node
 from engine.program.parameters import Choice, Demo, Demos
 from engine.records import Example, Trace
 
@@ -79,7 +80,9 @@ class _Search:
     def styles(self) -> list[dict[str, str]]:
         """The edits that put all nodes into one prompt style, one for each style there is."""
         parameters = self._history.incumbent.parameters
-        named = {name: value for name, value in parameters.items() if isinstance(value, Choice) and name.endswith(".style")}
+        named = {
+            name: value for name, value in parameters.items() if isinstance(value, Choice) and name.endswith(".style")
+        }
         options = dict.fromkeys(option for value in named.values() for option in value.options)
         return [dict.fromkeys(named, option) for option in options] or [{}]
 
@@ -106,7 +109,9 @@ class _Search:
                 continue
             rest = [demos[:index] + demos[index + 1 :] for index in range(len(demos))]
             without = yield from together([self.measured(_Set({**edits, name: others}), probe) for others in rest])
-            edits[name] = tuple(demo for demo, left_out in zip(demos, without, strict=True) if left_out.loss >= whole.loss)
+            edits[name] = tuple(
+                demo for demo, left_out in zip(demos, without, strict=True) if left_out.loss >= whole.loss
+            )
             if not edits[name]:
                 return None
         if edits == dict(best.edits):
@@ -148,7 +153,9 @@ def _draw(program: Program, solved: Sequence[tuple[str, dict[str, Demo]]], size:
         for index in rng.permutation(len(queues)):
             if queues[int(index)] and len(taken) < size:
                 demos = queues[int(index)].pop()
-                length += sum(len(text) for demo in demos.values() for text in (*demo.inputs.values(), *demo.outputs.values()))
+                length += sum(
+                    len(text) for demo in demos.values() for text in (*demo.inputs.values(), *demo.outputs.values())
+                )
                 if taken and length > _MOST_CHARS:
                     queues = [[]]
                     break
@@ -161,5 +168,3 @@ def _note(edits: Mapping[str, Any]) -> str:
     shown = ", ".join(f"{len(value)} in {name}" for name, value in edits.items() if name.endswith(".demos"))
     style = next((f", {value} style" for name, value in edits.items() if name.endswith(".style")), "")
     return f"demonstrations: {shown}{style}"
-
-

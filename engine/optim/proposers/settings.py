@@ -27,7 +27,9 @@ class SettingsProposer:
         proposals = []
         for values in itertools.product(*(choice.options for choice in choices.values())):
             edits = {
-                name: value for (name, choice), value in zip(choices.items(), values, strict=True) if value != choice.value
+                name: value
+                for (name, choice), value in zip(choices.items(), values, strict=True)
+                if value != choice.value
             }
             if edits:
                 proposals.append(Proposal(edits, ", ".join(f"{name} = {value}" for name, value in edits.items())))

@@ -142,7 +142,12 @@ class Predict(Layer):
             raise ContentError("an instruction is missing")
         for name in ("outputs", "choices", "stop"):
             _check_texts(mapping.get(name, ()), name)
-        blank = cls("-", declared_outputs(mapping, output), tuple(mapping.get("choices", ())), stop=tuple(mapping.get("stop", ())))
+        blank = cls(
+            "-",
+            declared_outputs(mapping, output),
+            tuple(mapping.get("choices", ())),
+            stop=tuple(mapping.get("stop", ())),
+        )
         parameters = blank.parameters(inputs)
         values: dict[str, Any] = {}
         for name in mapping.keys() - {"outputs", "choices", "stop"}:
