@@ -42,7 +42,10 @@ def unseen(program: Program, examples: Sequence[Example]) -> list[Example]:
 
 @dataclass(frozen=True, slots=True)
 class Calibrated:
-    """A program with its bias fitted, and its mean loss on the examples the bias was fitted on."""
+    """A program with its bias fitted, and its mean loss on the same examples.
+
+    With a bias the loss is the cross-entropy at the fitted slope: what the model knows, not how sure it sounds.
+    """
 
     program: Program
     loss: float
@@ -58,8 +61,9 @@ def calibrated(program: Program, examples: Sequence[Example], metric: Metric) ->
     if scored is None:
         return Calibrated(program, mean_loss(traces))
     loglikelihoods, answers = scored
-    bias = np.round(fit_bias(loglikelihoods, answers), _DECIMALS) + 0.0
-    probabilities = _softmax(loglikelihoods + bias)[np.arange(len(answers)), answers]
+    bias, slope = fit_bias(loglikelihoods, answers)
+    bias = np.round(bias, _DECIMALS) + 0.0
+    probabilities = _softmax(slope * (loglikelihoods + bias))[np.arange(len(answers)), answers]
     loss = float(-np.log(np.maximum(probabilities, 1e-9)).mean())
     return Calibrated(program.replace({name: tuple(map(float, bias))}), loss)
 
@@ -79,13 +83,13 @@ def _scored(program: Program, traces: Sequence[Trace]) -> tuple[NDArray[np.float
     return (np.asarray(rows, dtype=np.float64), np.asarray(answers, dtype=np.int64)) if rows else None
 
 
-def fit_bias(loglikelihoods: NDArray[np.float64], answers: NDArray[np.int64]) -> NDArray[np.float64]:
-    """The bias (labels,) under which softmax(scale * (loglikelihoods + bias)) fits the answers best.
+def fit_bias(loglikelihoods: NDArray[np.float64], answers: NDArray[np.int64]) -> tuple[NDArray[np.float64], float]:
+    """The bias (labels,) and slope for which softmax(slope * (loglikelihoods + bias)) fits the answers best.
 
     Log-likelihoods are (examples, labels) in nats, answers (examples,) label indices. Multinomial logistic regression
     with one shared slope, by damped Newton steps; it is convex in (slope, slope * bias). The slope absorbs
-    overconfidence and is not returned: it changes no decision. Ridge 0.1 on the intercepts keeps a label that is rare
-    or absent in train from being ruled out.
+    overconfidence, so that the bias suits decisions rather than probabilities. Ridge 0.1 on the intercepts keeps a
+    label that is rare or absent in train from being ruled out.
     """
     labels = loglikelihoods.shape[1]
     centred = loglikelihoods - loglikelihoods.mean(axis=1, keepdims=True)
@@ -107,9 +111,9 @@ def fit_bias(loglikelihoods: NDArray[np.float64], answers: NDArray[np.int64]) ->
         slope, intercept = slope - step[0], intercept - step[1:]
         if np.abs(step).max() < 1e-6:
             break
-    bias = intercept / max(slope, 0.05)
-    centred_bias: NDArray[np.float64] = bias - bias.mean()
-    return centred_bias
+    slope = max(float(slope), 0.05)
+    bias = intercept / slope
+    return bias - bias.mean(), slope
 
 
 def _softmax(values: NDArray[np.float64]) -> NDArray[np.float64]:
