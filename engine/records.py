@@ -163,7 +163,7 @@ class Prediction:
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """One forward pass of one program over one example, with its score in [0, 1]."""
+    """One forward pass of one program over one example, with its score in [0, 1]; NaN where none was asked for."""
 
     program: str
     example: Example

@@ -65,13 +65,12 @@ def main() -> int:
                 continue  # it was over before the kill
             ending = _finish([*_command(task, options, place), "--resume"], place)
             killed += 1
-            same_bytes += ending.program == reference.program
-            same_edits += ending.accepted == reference.accepted
+            identical, agree = ending.program == reference.program, ending.accepted == reference.accepted
+            same_bytes, same_edits = same_bytes + identical, same_edits + agree
             paid_twice += ending.paid - ending.calls
+            outcome = f"{'same' if agree else 'OTHER'} edits, {'identical' if identical else 'another'} program"
             print(
-                f"kill {killed} at {moment_s:.1f} s: edits {'agree' if ending.accepted == reference.accepted else 'DIFFER'}, "
-                f"program {'identical' if ending.program == reference.program else 'differs'}, "
-                f"{ending.paid - ending.calls} calls paid twice",
+                f"kill {killed} at {moment_s:.1f} s: {outcome}, {ending.paid - ending.calls} calls paid twice",
                 flush=True,
             )
     summary = {

@@ -13,8 +13,7 @@ from engine.cli import terminal
 from engine.cli.options import Common, common_options
 from engine.cli.session import read_work, saved_runtime, task_runtime
 from engine.errors import ContentError, UsageError
-from engine.flows import together
-from engine.forward import execute
+from engine.forward import example_from, forward
 from engine.inference.runtime import Runtime
 from engine.program.graph import Program
 from engine.program.saved import is_saved_program, load_saved
@@ -40,8 +39,8 @@ def command(program_file: Path, rows_file: str | None, inputs: tuple[str, ...], 
         raise UsageError("give either -i NAME=TEXT for one example, or a FILE of rows or - for standard input")
     with _opened(program_file, common.store) as (program, fields, runtime):
         examples = [_given(inputs, program)] if inputs else _rows(str(rows_file), program, fields)
-        answers = runtime.run(together([execute(program, example) for example in examples]))
-        predictions = [prediction for prediction, _ in answers]
+        traces = runtime.run(forward(program, [example_from(example) for example in examples]), run="run")
+        predictions = [trace.prediction for trace in traces]
     for number, (example, prediction) in enumerate(zip(examples, predictions, strict=True), start=1):
         _print(example, prediction, number, len(examples), common.as_json)
     return int(any(prediction.error for prediction in predictions))

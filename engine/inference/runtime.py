@@ -68,9 +68,9 @@ class Runtime:
     def run(self, flow: Flow[T], *, run: str = "", allow: Allow | None = None, watch: Watch | None = None) -> T:
         """Drive a flow to its end and return its result.
 
-        `run` names the run its traces belong to. `allow` is called with the totals before every request and after
-        every batch of completions; what it raises ends the flow. `watch` is told the totals and how many requests are
-        open, for progress.
+        `run` names the run its traces belong to. `allow` is called with the totals before every request, after every
+        batch of completions and at the end; what it raises ends the flow. `watch` is told the totals and how many
+        requests are open, for progress.
         """
         session = _Session(self, run, allow or _anything, watch or _nobody)
         started = time.perf_counter()
@@ -104,6 +104,7 @@ class _Session:
                 self._send()
                 if self._waiting:
                     self._receive()
+            self._allow(self._runtime.usage)  # here too, so that a replay from the store ends where the first run did
             return root.results[0]
         finally:
             if root.missing:  # something was raised: drop what is unfinished, keep what came back

@@ -32,6 +32,8 @@ class Meter:
         """
         if self._started_at is None and usage.calls - usage.cached_calls > self._start.calls - self._start.cached_calls:
             self._started_at = time.perf_counter()
+        if self._started_at is None and self.budget.unit == "seconds":
+            return
         if self.spent >= self.budget.amount:
             raise BudgetSpent(f"the budget of {self.budget} is spent")
 

@@ -16,8 +16,10 @@ def declared_program(task: Task, splits: Splits) -> Program:
     Raises:
         ContentError: file:line and what is wrong with the program, its inputs or its labels.
     """
-    nodes = {name: _with_labels(spec, splits, task, (name,)) for name, spec in _nodes(task).items()}
-    full = "nodes" in task.file.program
+    declared = _nodes(task)
+    full = declared is not task.file.program
+    base = ("nodes",) if full else ()
+    nodes = {name: _with_labels(spec, splits, task, (*base, name)) for name, spec in declared.items()}
     try:
         program = Program.from_mapping({**task.file.program, "nodes": nodes} if full else nodes)
     except ContentError as error:

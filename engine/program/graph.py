@@ -35,7 +35,11 @@ class Program:
     runner: Runner | None = field(default=None, compare=False, repr=False)
 
     def __init__(self, output: Symbol) -> None:
-        """Collect the graph that ends in `output`."""
+        """Collect the graph that ends in `output`.
+
+        Raises:
+            ContentError: there is no layer in it, or a name is used twice.
+        """
         nodes: dict[str, Node] = {}
         inputs: dict[str, None] = {}
 
@@ -54,6 +58,7 @@ class Program:
         visit(output)
         if output.node is None:
             raise ContentError("a program needs at least one layer")
+        _check_unique((*inputs, *nodes))
         self._set(tuple(inputs), tuple(nodes.values()), output.reference)
 
     @classmethod
@@ -69,6 +74,10 @@ class Program:
 
     def _set(self, inputs: tuple[str, ...], nodes: tuple[Node, ...], output: str, runner: Runner | None = None) -> None:
         references = {*inputs, *(f"{node.name}.{name}" for node in nodes for name in node.layer.outputs)}
+        for node in nodes:
+            for reference in node.sources.values():
+                if reference not in references:
+                    raise ContentError(f"node {node.name!r} reads {reference!r}, which is no input and no node's field")
         if output not in references or output in inputs:
             raise ContentError(f"output {output!r} is no node's field", ("output",))
         for name, value in (("inputs", inputs), ("nodes", nodes), ("output", output), ("runner", runner)):
@@ -172,8 +181,9 @@ class Program:
         Raises:
             ContentError: something is unknown, missing or circular; `path` leads to the place.
         """
-        full = "nodes" in mapping and "layer" not in (mapping["nodes"] or {})
-        declared: Mapping[str, Any] = mapping["nodes"] if full else mapping
+        inner = mapping.get("nodes")
+        full = "nodes" in mapping and not (isinstance(inner, Mapping) and "layer" in inner)
+        declared: Any = inner if full else mapping
         base: tuple[str, ...] = ("nodes",) if full else ()
         if full:
             for key in mapping:
@@ -184,7 +194,7 @@ class Program:
             raise ContentError("a program needs at least one node", base)
         outputs = {name: _output_names(name, spec, (*base, name)) for name, spec in declared.items()}
         nodes = []
-        inputs: dict[str, None] = dict.fromkeys(mapping["inputs"] if full else ())
+        inputs: dict[str, None] = dict.fromkeys(_declared_inputs(mapping) if full else ())
         for name, spec in declared.items():
             node = _read_node(name, spec, outputs, (*base, name))
             nodes.append(node)
@@ -194,8 +204,10 @@ class Program:
                         raise ContentError(f"no input or node is called {reference!r}", (*base, name, "inputs"))
                     inputs[reference] = None
         last = nodes[-1]
-        output = mapping.get("output") if full else None
-        return cls.assemble(inputs, nodes, str(output) if output else f"{last.name}.{last.layer.outputs[-1]}")
+        output = f"{last.name}.{last.layer.outputs[-1]}"
+        if full and mapping.get("output") is not None:
+            output = _resolve(str(mapping["output"]), None, outputs, ("output",))
+        return cls.assemble(inputs, nodes, output)
 
     @property
     def fingerprint(self) -> str:
@@ -224,12 +236,22 @@ def _short(reference: str) -> str:
     return reference.split(".")[-1]
 
 
+def _declared_inputs(mapping: Mapping[str, Any]) -> list[str]:
+    """The program inputs that the full form names."""
+    listed = mapping.get("inputs")
+    if not isinstance(listed, list):
+        raise ContentError("a program needs inputs: a list of names", ("inputs",))
+    for name in listed:
+        check_name(name, "input", ("inputs",))
+    return listed
+
+
 def _output_names(name: str, spec: Any, path: tuple[str, ...]) -> tuple[str, ...]:
     """Which fields a declared node gives, before it is read."""
     check_name(name, "node", path)
     if not isinstance(spec, Mapping) or "layer" not in spec:
         raise ContentError(f"node {name!r} needs a mapping with a layer: {', '.join(sorted(LAYERS))}", path)
-    if spec["layer"] not in LAYERS:
+    if not isinstance(spec["layer"], str) or spec["layer"] not in LAYERS:
         raise ContentError(
             f"unknown layer {spec['layer']!r}: {nearest(str(spec['layer']), sorted(LAYERS))}", (*path, "layer")
         )
@@ -260,7 +282,7 @@ def _read_node(
     return Node(name, layer, sources)
 
 
-def _resolve(reference: str, reader: str, outputs: Mapping[str, tuple[str, ...]], path: tuple[str, ...]) -> str:
+def _resolve(reference: str, reader: str | None, outputs: Mapping[str, tuple[str, ...]], path: tuple[str, ...]) -> str:
     node, dot, given = reference.partition(".")
     if not dot:
         if node in outputs and node != reader:
@@ -276,10 +298,7 @@ def _resolve(reference: str, reader: str, outputs: Mapping[str, tuple[str, ...]]
 
 def _ordered(inputs: tuple[str, ...], nodes: tuple[Node, ...]) -> tuple[Node, ...]:
     """Nodes so that each comes after what it reads; the given order is kept where it can be."""
-    names = [node.name for node in nodes]
-    repeated = next((name for name in names if names.count(name) > 1 or name in inputs), None)
-    if repeated:
-        raise ContentError(f"the name {repeated!r} is used twice")
+    _check_unique((*inputs, *(node.name for node in nodes)))
     done: set[str] = set()
     ordered: list[Node] = []
     waiting = list(nodes)
@@ -292,6 +311,13 @@ def _ordered(inputs: tuple[str, ...], nodes: tuple[Node, ...]) -> tuple[Node, ..
         ordered.append(ready)
         done.add(ready.name)
     return tuple(ordered)
+
+
+def _check_unique(names: tuple[str, ...]) -> None:
+    """See that no two inputs and nodes share a name: a bare reference means one of them."""
+    repeated = next((name for name in names if names.count(name) > 1), None)
+    if repeated:
+        raise ContentError(f"the name {repeated!r} is used twice: give an input or a node another one")
 
 
 def _needs(node: Node) -> set[str]:

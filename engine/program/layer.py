@@ -112,13 +112,24 @@ def Input(name: str) -> Symbol:  # noqa: N802 (reads as a type, as in Keras)
 
 
 def connect(layer: Layer, symbols: tuple[Symbol, ...], name: str) -> Symbol:
-    """Add a node that applies `layer` to `symbols`, and return its main output."""
+    """Add a node that applies `layer` to `symbols`, and return its main output.
+
+    Raises:
+        ContentError: a bad name, two fields of one name, or a parameter with a value it cannot take.
+    """
     check_name(name, "node")
     sources: dict[str, str] = {}
     for symbol in symbols:
         if symbol.field in sources:
             raise ContentError(f"node {name!r} reads two fields called {symbol.field!r}: rename one output")
         sources[symbol.field] = symbol.reference
+    checked: dict[str, Any] = {}
+    for short, parameter in layer.parameters(tuple(sources)).items():
+        try:
+            checked[short] = parameter.check(parameter.value)
+        except ContentError as error:
+            raise ContentError(f"node {name!r}: {short}: {error}") from None
+    layer = layer.with_parameters(checked)
     return Symbol(layer.outputs[-1], Node(name, layer, sources), symbols)
 
 

@@ -42,14 +42,14 @@ class Text:
 
 @dataclass(frozen=True, slots=True)
 class Demos:
-    """Solved examples, in the order in which the prompt shows them. Demos may leave inputs out, never outputs."""
+    """Solved examples, in the order in which the prompt shows them, each with all fields of its node."""
 
     value: tuple[Demo, ...]
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
 
     def check(self, value: Any) -> tuple[Demo, ...]:
-        """Demos (or their mappings) with exactly the node's fields."""
+        """Demos (or their mappings) with exactly the node's fields, put into the node's order."""
         if not isinstance(value, Sequence) or isinstance(value, str):
             raise ContentError(f"expected a list of demos, found {value!r}")
         return tuple(self._demo(item, index) for index, item in enumerate(value))
@@ -68,7 +68,9 @@ class Demos:
                 )
             if not all(isinstance(text, str) for text in given.values()):
                 raise ContentError(f"a demo's {side} are texts", (index,))
-        return item
+        return Demo(
+            {name: item.inputs[name] for name in self.inputs}, {name: item.outputs[name] for name in self.outputs}
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,13 +98,14 @@ class Number:
 
     def check(self, value: Any) -> float:
         """A finite number between `low` and `high`."""
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        number = _finite(value)
+        if number is None:
             raise ContentError(f"expected a number, found {value!r}")
-        if not self.low <= value <= self.high:
-            raise ContentError(f"expected a number from {self.low:g} to {self.high:g}, found {value:g}")
-        if self.whole and value != int(value):
-            raise ContentError(f"expected a whole number, found {value:g}")
-        return int(value) if self.whole else float(value)
+        if not self.low <= number <= self.high:
+            raise ContentError(f"expected a number from {self.low:g} to {self.high:g}, found {number:g}")
+        if self.whole and not number.is_integer():
+            raise ContentError(f"expected a whole number, found {number:g}")
+        return int(number) if self.whole else number
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,11 +126,21 @@ class Bias:
             raise ContentError(f"expected one number per choice, found {value!r}")
         if len(value) not in (0, len(self.choices)):
             raise ContentError(f"expected {len(self.choices)} numbers, one per choice, found {len(value)}")
-        if not all(
-            isinstance(term, int | float) and not isinstance(term, bool) and math.isfinite(term) for term in value
-        ):
+        terms = [_finite(term) for term in value]
+        if None in terms:
             raise ContentError(f"expected finite numbers, found {value!r}")
-        return tuple(float(term) for term in value)
+        return tuple(term for term in terms if term is not None)
+
+
+def _finite(value: Any) -> float | None:
+    """A finite number as a float, -0 as 0 (equal programs are written alike); None for anything else."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        number = float(value) + 0.0
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) else None
 
 
 Parameter = Text | Demos | Choice | Number | Bias

@@ -16,7 +16,8 @@ from engine.errors import ContentError
 from engine.program.graph import Program
 from engine.tasks.taskfile import nearest, read_yaml
 
-_KEYS = ("localgrad", "name", "model", "program")
+_KEYS = ["localgrad", "name", "model", "program"]
+_MODEL_KEYS = ["name", "sha256"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,20 +48,25 @@ def load_saved(path: Path) -> SavedProgram:
         ContentError: it is no saved program; the message starts with file:line.
     """
     data, lines, _ = read_yaml(path)
-    for key in data:
-        if key not in _KEYS:
-            raise ContentError(f"{path}:{lines[(key,)]}: unknown key {key!r}: {nearest(key, list(_KEYS))}")
     model = data.get("model")
     if data.get("localgrad") != 1 or not isinstance(model, Mapping) or not isinstance(data.get("program"), Mapping):
         raise ContentError(f"{path}:1: not a saved program: it needs localgrad: 1, a model and a program")
+    places = [((key,), _KEYS) for key in data] + [(("model", key), _MODEL_KEYS) for key in model]
+    for place, known in places:
+        if place[-1] not in known:
+            raise ContentError(f"{path}:{lines[place]}: unknown key {place[-1]!r}: {nearest(place[-1], known)}")
+    for key in _MODEL_KEYS:
+        if not isinstance(model.get(key), str):
+            line = lines.get(("model", key), lines[("model",)])
+            raise ContentError(f"{path}:{line}: model.{key}: expected text in quotes, found {model.get(key)!r}")
     try:
         program = Program.from_mapping(data["program"])
     except ContentError as error:
-        place: tuple[str | int, ...] = ("program", *error.path)
-        while place not in lines:
-            place = place[:-1]
-        raise ContentError(f"{path}:{lines[place]}: {error}") from None
-    return SavedProgram(str(data.get("name", path.stem)), str(model.get("name")), str(model.get("sha256", "")), program)
+        wrong: tuple[str | int, ...] = ("program", *error.path)
+        while wrong not in lines:
+            wrong = wrong[:-1]
+        raise ContentError(f"{path}:{lines[wrong]}: {error}") from None
+    return SavedProgram(str(data.get("name", path.stem)), model["name"], model["sha256"], program)
 
 
 def is_saved_program(path: Path) -> bool:
@@ -73,9 +79,14 @@ class _Dumper(yaml.SafeDumper):
     """Block style for text of several lines, flow style for short mappings of numbers."""
 
 
+_ODD_BREAKS = frozenset("\x85\u2028\u2029")  # YAML 1.1 ends a line at them, so only an escape keeps them
+
+
 def _text(dumper: yaml.SafeDumper, value: str) -> yaml.ScalarNode:
-    block = "|" if "\n" in value and not any(line.endswith(" ") for line in value.splitlines()) else None
-    return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=block)
+    style = "|" if "\n" in value and not any(line.endswith(" ") for line in value.splitlines()) else None
+    if _ODD_BREAKS & set(value):
+        style = '"'
+    return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=style)
 
 
 def _mapping(dumper: yaml.SafeDumper, value: dict[str, Any]) -> yaml.MappingNode:

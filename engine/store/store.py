@@ -43,6 +43,7 @@ class Store:
                 ) from None
             self._db = apsw.Connection(str(self.path))
             self._db.set_busy_timeout(_BUSY_MS)
+            self._refuse_foreign()
             for pragma in (
                 "journal_mode = WAL",
                 "synchronous = NORMAL",
@@ -70,13 +71,14 @@ class Store:
         """The stored answer to a call; None where there is none, it failed, or its row is damaged."""
         with self._reported():
             row = self._db.execute(
-                "SELECT answer, digest, prompt_tokens, generated_tokens, computed_tokens, seconds "
+                "SELECT CAST(answer AS BLOB), digest, prompt_tokens, generated_tokens, computed_tokens, seconds "
                 "FROM calls WHERE key = ?",
                 (key,),
             ).fetchone()
-        if row is None or digest(row[0]) != row[1]:
+        text = row[0].decode("utf-8", "replace") if row else ""  # a damaged row need not be text
+        if row is None or digest(text) != row[1]:
             return None
-        answer = json.loads(row[0])
+        answer = json.loads(text)
         if answer.get("error") is not None:
             return None
         scores = answer.get("loglikelihoods")
@@ -174,6 +176,13 @@ class Store:
 
     # ── inside ───────────────────────────────────────────────────────────────────────────────────
 
+    def _refuse_foreign(self) -> None:
+        """See that the file is empty or a store, before anything is written into somebody else's database."""
+        # The tables first, then the version: another process may be making the store right now.
+        tables = {row[0] for row in self._db.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()}
+        if tables and ("calls" not in tables or int(self._db.pragma("user_version")) == 0):
+            raise StoreError(f"{self.path}: a database, but not a localgrad store: choose another --store")
+
     def _migrate(self) -> None:
         """Apply the numbered scripts this file has not seen yet; `user_version` counts them."""
         scripts = sorted(
@@ -221,7 +230,8 @@ _PUT_CALL = (
     "INSERT INTO calls (key, model, kind, request, prompt, answer, digest, "
     "prompt_tokens, generated_tokens, computed_tokens, seconds) "
     "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (key) DO UPDATE SET answer = excluded.answer, "
-    "digest = excluded.digest, paid = paid + 1"
+    "digest = excluded.digest, prompt_tokens = excluded.prompt_tokens, generated_tokens = excluded.generated_tokens, "
+    "computed_tokens = excluded.computed_tokens, seconds = excluded.seconds, paid = paid + 1"
 )
 _PUT_TRACE = "INSERT OR REPLACE INTO traces VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 

@@ -5,9 +5,10 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
-from engine.errors import ContentError, UsageError
+from engine.errors import ContentError
+from engine.tasks.textfile import is_whole, read_text
 
 _JSON_LINES = {".jsonl", ".ndjson"}
 _TABLES = {".csv": ",", ".tsv": "\t"}
@@ -30,7 +31,7 @@ class Row:
         """A field as text: numbers and booleans as JSON writes them, lists and mappings as JSON.
 
         Raises:
-            ContentError: the field is absent or empty (null).
+            ContentError: the field is absent, empty (null) or nested too deeply.
         """
         if name not in self.values:
             known = ", ".join(map(str, self.values)) or "none"
@@ -38,34 +39,25 @@ class Row:
         value = self.values[name]
         if value is None:
             raise ContentError(f"{self.origin}: field {name!r} is empty")
-        return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        try:
+            return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        except RecursionError:
+            raise ContentError(f"{self.origin}: field {name!r} is nested too deeply") from None
 
 
 def read_rows(path: Path) -> list[Row]:
-    """All rows of a file, in order. Blank lines are skipped.
+    """All rows of a file, in order. Blank lines are skipped; a CRLF reads as LF, inside a cell too.
 
     Raises:
         UsageError: there is no such file.
         ContentError: an unknown ending, or a row that cannot be read.
     """
-    if not path.is_file():
-        raise UsageError(f"{path}: no such file")
     ending = path.suffix.lower()
     if ending not in _JSON_LINES and ending not in _TABLES:
         raise ContentError(f"{path}: rows come as .jsonl, .csv or .tsv, not {ending or 'without an ending'}")
-    lines = _lines(path)
+    lines = read_text(path).split("\n")  # at line ends only: JSON text may hold other Unicode separators
     rows = _json_rows(path, lines) if ending in _JSON_LINES else _table_rows(path, lines, _TABLES[ending])
     return list(rows)
-
-
-def _lines(path: Path) -> list[str]:
-    """The lines of a UTF-8 file, split at line ends only (JSON text may hold other Unicode separators)."""
-    raw = path.read_bytes()
-    try:
-        return raw.decode("utf-8-sig").replace("\r\n", "\n").split("\n")
-    except UnicodeDecodeError as error:
-        line = raw[: error.start].count(b"\n") + 1
-        raise ContentError(f"{path}:{line}: not UTF-8 text") from None
 
 
 def _json_rows(path: Path, lines: list[str]) -> Iterator[Row]:
@@ -73,13 +65,19 @@ def _json_rows(path: Path, lines: list[str]) -> Iterator[Row]:
         if not line.strip():
             continue
         try:
-            values = json.loads(line)
+            values = json.loads(line, parse_constant=_refuse_constant)
         except (ValueError, RecursionError) as error:
             reason = str(error).split(":")[0] if isinstance(error, ValueError) else "nested too deeply"
             raise ContentError(f"{path}:{number}: not JSON: {reason}") from None
         if not isinstance(values, dict):
             raise ContentError(f"{path}:{number}: a row is a JSON object, found {type(values).__name__}")
+        if "\\u" in line and not is_whole(json.dumps(values, ensure_ascii=False)):
+            raise ContentError(f"{path}:{number}: an escape stands for half a character, which is no text")
         yield Row(path, number, values)
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON value, write null or leave the field out")
 
 
 def _table_rows(path: Path, lines: list[str], delimiter: str) -> Iterator[Row]:
@@ -98,7 +96,7 @@ def _table_rows(path: Path, lines: list[str], delimiter: str) -> Iterator[Row]:
             else:
                 yield Row(path, line, dict(zip(header, cells, strict=True)))
     except csv.Error as error:
-        raise ContentError(f"{path}:{reader.line_num}: not a table: {error}") from None
+        raise ContentError(f"{path}:{start}: not a table: {error}") from None
 
 
 def _header(cells: list[str], where: str) -> list[str]:

@@ -1,12 +1,13 @@
 """From the `data` section of a task to train, dev and test examples that never share a row.
 
 Train feeds the proposals, dev decides, test is scored once. A split that says `from: train` takes rows of the train
-file that train leaves over; where there are too few it is carved out of the end of train.
+file that train leaves over; where there are too few it is carved out of the end of train. A row whose inputs stand in
+several files stays in the split that judges most: test before dev before train.
 """
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -40,27 +41,19 @@ def load_splits(task: Task) -> Splits:
         ContentError: a row is bad (file:line), a split is empty, or two splits are the same file.
     """
     data = task.file.data
-    train_path = _path_of(data.train, "train", task)
-    train_rows = read_rows(train_path)
-    if not train_rows:
-        raise ContentError(f"{task.where(('data', 'train'))}: train is empty: {train_path} has no rows")
-    wanted: dict[str, Split | None] = {"dev": data.dev, "test": data.test}
-    _refuse_shared_files(wanted, train_path, task)
-
-    kept, carved = _carve(train_rows, data, task)
-    splits: dict[str, tuple[Example, ...]] = {"train": _examples(kept, data, "train")}
-    for name, split in wanted.items():
-        if split is None:
-            splits[name] = ()
-        elif split.source:
-            splits[name] = _examples(carved[name], data, name)
-        else:
-            rows = read_rows(_path_of(split, name, task))[: split.limit]
-            if not rows:
-                raise ContentError(f"{task.where(('data', name))}: {name} is empty: {split.path} has no rows")
-            splits[name] = _examples(rows, data, name)
+    _refuse_shared_files({"train": data.train, "dev": data.dev, "test": data.test}, task)
+    train_rows = _read(data.train, "train", task)
     labels = sorted({row.text(data.target) for row in train_rows}) if data.target else []
-    return Splits(splits["train"], splits["dev"], splits["test"], tuple(labels))
+    taken: dict[str, list[Row]] = {}
+    judged: set[tuple[str, ...]] = set()
+    for name, split in (("test", data.test), ("dev", data.dev)):
+        if split is not None and not split.source:
+            taken[name] = _unjudged(_read(split, name, task)[: split.limit], judged, name, task)
+            judged |= {_content(row, data) for row in taken[name]}
+    train, carved = _carve(_unjudged(train_rows, judged, "train", task), data, task)
+    taken |= {"train": train, **carved}
+    train_examples, dev, test = (_examples(taken.get(name, []), data, name) for name in ("train", "dev", "test"))
+    return Splits(train_examples, dev, test, tuple(labels))
 
 
 def example_of(row: Row, data: Data, name: str = "row") -> Example:
@@ -72,24 +65,30 @@ def example_of(row: Row, data: Data, name: str = "row") -> Example:
     inputs = {program_input: row.text(field) for program_input, field in data.inputs.items()}
     accepted = [row.text(data.target)] if data.target else []
     if data.accepted and data.accepted in row.values:
-        answers = row.values[data.accepted]
-        if not isinstance(answers, list):
-            try:
-                answers = json.loads(row.text(data.accepted))
-            except ValueError:
-                answers = [row.text(data.accepted)]
-        answers = answers if isinstance(answers, list) else [answers]
-        texts = [item if isinstance(item, str) else json.dumps(item, ensure_ascii=False) for item in answers]
-        accepted += [text for text in texts if text not in accepted]
+        accepted += _answers(row, data.accepted)
     if not accepted and (data.target or data.accepted):
         raise ContentError(f"{row.origin}: no accepted answer in this row")
     identity = row.values.get("id")
     return Example(
         id=str(identity) if isinstance(identity, str | int) else f"{name}-{row.line}",
         inputs=inputs,
-        accepted=tuple(accepted),
+        accepted=tuple(dict.fromkeys(accepted)),
         origin=row.origin,
     )
+
+
+def _answers(row: Row, field: str) -> list[str]:
+    """The answers in a field: a list, in a table written as JSON, or else the one text, or none where it is blank."""
+    text = row.text(field)
+    if not text.strip():
+        return []
+    try:
+        answers = json.loads(text) if text.lstrip().startswith("[") else None
+    except (ValueError, RecursionError):
+        answers = None
+    if not isinstance(answers, list):
+        return [text]
+    return [item if isinstance(item, str) else json.dumps(item, ensure_ascii=False) for item in answers]
 
 
 def _examples(rows: Sequence[Row], data: Data, name: str) -> tuple[Example, ...]:
@@ -98,8 +97,8 @@ def _examples(rows: Sequence[Row], data: Data, name: str) -> tuple[Example, ...]
     seen: set[str] = set()
     for row in rows:
         example = example_of(row, data, name)
-        if example.id in seen:
-            example = Example(f"{example.id}@{row.line}", example.inputs, example.accepted, example.origin)
+        while example.id in seen:
+            example = replace(example, id=f"{example.id}@{row.line}")
         seen.add(example.id)
         examples.append(example)
     return tuple(examples)
@@ -142,6 +141,23 @@ def _carve(rows: list[Row], data: Data, task: Task) -> tuple[list[Row], dict[str
     return train, carved
 
 
+def _read(split: Split, name: str, task: Task) -> list[Row]:
+    rows = read_rows(_path_of(split, name, task))
+    if not rows:
+        raise ContentError(f"{task.where(('data', name))}: {name} is empty: {split.path} has no rows")
+    return rows
+
+
+def _unjudged(rows: list[Row], judged: set[tuple[str, ...]], name: str, task: Task) -> list[Row]:
+    """The rows whose inputs do not stand in a split that judges more."""
+    fresh = [row for row in rows if _content(row, task.file.data) not in judged]
+    if not fresh:
+        raise ContentError(
+            f"{task.where(('data', name))}: {name} is empty: every row of it stands in another split too"
+        )
+    return fresh
+
+
 def _content(row: Row, data: Data) -> tuple[str, ...]:
     return tuple(row.text(field) for field in data.inputs.values())
 
@@ -154,12 +170,12 @@ def _path_of(split: Split, name: str, task: Task) -> Path:
     return task.folder / split.path
 
 
-def _refuse_shared_files(wanted: dict[str, Split | None], train: Path, task: Task) -> None:
-    taken = {train.resolve(): "train"}
-    for name, split in wanted.items():
-        if split is None or split.source:
-            if split is not None and split.path:
-                raise ContentError(f"{task.where(('data', name))}: {name} has both a path and from: keep one")
+def _refuse_shared_files(splits: dict[str, Split | None], task: Task) -> None:
+    taken: dict[Path, str] = {}
+    for name, split in splits.items():
+        if split is not None and split.path and split.source:
+            raise ContentError(f"{task.where(('data', name))}: {name} has both a path and from: keep one")
+        if split is None or (split.source and name != "train"):
             continue
         path = _path_of(split, name, task).resolve()
         if path in taken:

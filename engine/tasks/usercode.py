@@ -1,6 +1,7 @@
 """Running code that the user wrote, such as a metric: whatever it raises becomes one clear line."""
 
 import importlib.util
+import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -40,6 +41,7 @@ def load_function(reference: str, folder: Path, where: str) -> Callable[..., Any
     if spec is None or spec.loader is None:
         raise ContentError(f"{where}: {path} is not a Python file")
     module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their own module up
     with blamed(f"{where}: {path} fails when it is read"):
         spec.loader.exec_module(module)
     function = getattr(module, function_name, None)

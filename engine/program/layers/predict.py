@@ -55,8 +55,9 @@ class Predict(Layer):
             _check_choices(self.choices)
             if len(self.output) != 1:
                 raise ContentError("closed choices need exactly one output", ("outputs",))
-        elif self.bias:
-            raise ContentError("a bias needs choices", ("bias",))
+        for name in ("temperature", "max_tokens") if self.choices else ("list_choices", "bias"):
+            if getattr(self, name) != _DEFAULTS[name]:
+                raise _meaningless(name, self.choices)
 
     @property
     def outputs(self) -> tuple[str, ...]:
@@ -152,8 +153,7 @@ class Predict(Layer):
         values: dict[str, Any] = {}
         for name in mapping.keys() - {"outputs", "choices", "stop"}:
             if name not in parameters:
-                side = "closed choices" if blank.choices else "open text"
-                raise ContentError(f"{name} has no meaning with {side}", (name,))
+                raise _meaningless(name, blank.choices)
             try:
                 values[name] = parameters[name].check(mapping[name])
             except ContentError as error:
@@ -172,6 +172,10 @@ def softmax(values: Sequence[float]) -> list[float]:
     weights = [math.exp(value - top) for value in values]
     total = math.fsum(weights)
     return [weight / total for weight in weights]
+
+
+def _meaningless(name: str, choices: tuple[str, ...]) -> ContentError:
+    return ContentError(f"{name} has no meaning with {'closed choices' if choices else 'open text'}", (name,))
 
 
 def _check_choices(choices: tuple[str, ...]) -> None:

@@ -43,7 +43,7 @@ CREATE TABLE traces (
     steps TEXT NOT NULL,
     prediction TEXT NOT NULL,
     error TEXT,
-    score REAL NOT NULL,
+    score REAL,
     PRIMARY KEY (run, program, example)
 ) WITHOUT ROWID;
 
