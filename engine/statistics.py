@@ -30,7 +30,7 @@ def wilson_interval(right: float, n: int) -> tuple[float, float]:
     centre = share + _Z95**2 / (2 * n)
     spread = _Z95 * math.sqrt(share * (1 - share) / n + _Z95**2 / (4 * n * n))
     scale = 1 + _Z95**2 / n
-    return max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale)
+    return max(0.0, min(share, (centre - spread) / scale)), min(1.0, max(share, (centre + spread) / scale))
 
 
 def bootstrap_interval(scores: Sequence[float], rng: Generator, draws: int = 2000) -> tuple[float, float]:

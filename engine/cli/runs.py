@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from engine.cli import terminal
-from engine.cli.options import Common
+from engine.cli.options import Common, common_options
 from engine.cli.session import store_path
 from engine.errors import UsageError
 from engine.store.rows import RunRow
@@ -14,12 +14,9 @@ from engine.store.store import Store
 
 @click.command("runs")
 @click.argument("task_file", metavar="[TASK]", required=False, type=click.Path(path_type=Path))
-@click.option(
-    "--store", help="The store file; by default .localgrad/store.db beside the task, or at or above this folder."
-)
-@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@common_options
 def command(task_file: Path | None, common: Common) -> int:
-    """List runs, newest first."""
+    """List the runs in the store of TASK, or in the nearest store at or above this folder, newest first."""
     with existing_store(task_file, common.store) as opened:
         runs = opened.runs()
     if common.as_json:

@@ -47,13 +47,14 @@ class Program:
             if symbol.node is None:
                 inputs[symbol.field] = None
                 return
-            known = nodes.get(symbol.node.name)
-            if known is not None and known is not symbol.node:
-                raise ContentError(f"two nodes are called {symbol.node.name!r}: give one another name")
-            if known is None:
-                for parent in symbol.parents:
-                    visit(parent)
-                nodes[symbol.node.name] = symbol.node
+            name = symbol.node.name
+            if nodes.get(name) is symbol.node:
+                return
+            for parent in symbol.parents:
+                visit(parent)
+            if name in nodes:
+                raise ContentError(f"two nodes are called {name!r}: give one another name")
+            nodes[name] = symbol.node
 
         visit(output)
         if output.node is None:

@@ -6,6 +6,7 @@ machine loses power, which costs their recomputation and nothing else.
 """
 
 import json
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -44,12 +45,8 @@ class Store:
             self._db = apsw.Connection(str(self.path))
             self._db.set_busy_timeout(_BUSY_MS)
             self._refuse_foreign()
-            for pragma in (
-                "journal_mode = WAL",
-                "synchronous = NORMAL",
-                "trusted_schema = OFF",
-                "cell_size_check = ON",
-            ):
+            self._use_wal()
+            for pragma in ("synchronous = NORMAL", "trusted_schema = OFF", "cell_size_check = ON"):
                 self._db.execute(f"PRAGMA {pragma}").fetchall()
             self._migrate()
 
@@ -182,6 +179,18 @@ class Store:
         tables = {row[0] for row in self._db.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()}
         if tables and ("calls" not in tables or int(self._db.pragma("user_version")) == 0):
             raise StoreError(f"{self.path}: a database, but not a localgrad store: choose another --store")
+
+    def _use_wal(self) -> None:
+        """Switch to write-ahead logging. SQLite does not wait where two processes do so at once, so this does."""
+        deadline = time.monotonic() + _BUSY_MS / 1000
+        while True:
+            try:
+                self._db.execute("PRAGMA journal_mode = WAL").fetchall()
+                return
+            except apsw.BusyError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.01)
 
     def _migrate(self) -> None:
         """Apply the numbered scripts this file has not seen yet; `user_version` counts them."""

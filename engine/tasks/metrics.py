@@ -93,7 +93,7 @@ def _numeric(prediction: Prediction, example: Example) -> float:
     found = _last_number(prediction.text)
     wanted = [_last_number(answer) for answer in _accepted(example)]
     return float(
-        found is not None and any(w is not None and math.isclose(found, w, rel_tol=1e-6, abs_tol=1e-9) for w in wanted)
+        found is not None and any(w is not None and math.isclose(found, w, rel_tol=1e-9, abs_tol=1e-12) for w in wanted)
     )
 
 
