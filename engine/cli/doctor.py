@@ -69,7 +69,7 @@ def _llama() -> Finding:
     def look() -> str:
         from engine.inference.llama import build_identity
 
-        return build_identity()
+        return build_identity().replace(" = 1 |", "").replace(" :", "")
 
     return _tried("llama.cpp", look)
 

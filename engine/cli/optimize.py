@@ -56,7 +56,7 @@ def command(
             )
             report = work_on(bench, run, progress)
     except KeyboardInterrupt:
-        terminal.complain(f"interrupted and saved; go on with: localgrad optimize {task_file} --resume")
+        terminal.complain(f"interrupted and saved; go on with: {terminal.own_name()} optimize {task_file} --resume")
         return 130
     body = {**report.body, "resumed": resumed}
     if common.as_json:
@@ -102,7 +102,9 @@ def _show(report: Report) -> None:
         ]
         rows.append([name, *cells])
     terminal.table(["", "dev", "test"], rows, title=f"{body['task']}: score with 95% interval", numbers=(1, 2))
-    if not body["accepted"]:
+    if not any(row.examples for row in report.outcome.candidates):
+        terminal.say("The budget was spent before any candidate could race, so the baseline is kept: give it more.")
+    elif not body["accepted"]:
         terminal.say("Nothing beat the baseline in a paired test, so the baseline is kept.")
     elif "test_gain" in body:
         low, high = body["test_gain"]["interval"]
@@ -112,7 +114,8 @@ def _show(report: Report) -> None:
         f"{body['proposals']} proposals in {body['rounds']} rounds, {body['accepted']} accepted; "
         f"{terminal.duration(body['seconds'])} ({body['ended']}), test {terminal.duration(body['test_seconds'])}"
     )
-    terminal.say(f"saved   {body['program']}")
-    terminal.say(f"look    localgrad diff {report.program_path.parent}")
-    example = " ".join(f'-i {name}="…"' for name in report.outcome.best.inputs)
-    terminal.say(f"use     localgrad run {body['program']} {example}")
+    program = terminal.nearby(report.program_path)
+    inputs = " ".join(f'-i {name}="…"' for name in report.outcome.best.inputs)
+    terminal.say(f"saved   {program}")
+    terminal.say(f"look    {terminal.own_name()} diff {terminal.nearby(report.program_path.parent)}")
+    terminal.say(f"use     {terminal.own_name()} run {program} {inputs}")

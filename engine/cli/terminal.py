@@ -2,8 +2,10 @@
 
 import json
 import re
+import shutil
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import click
@@ -52,6 +54,20 @@ def out() -> Console:
 def err() -> Console:
     """The console for progress."""
     return Console(stderr=True, highlight=False)
+
+
+def own_name() -> str:
+    """How a person here would call this command again: by its name where it is on the path, else as it was called."""
+    if shutil.which("localgrad"):
+        return "localgrad"
+    called = Path(sys.argv[0])
+    return nearby(called) if called.name == "localgrad" else f"{nearby(Path(sys.executable))} -m engine"
+
+
+def nearby(path: Path) -> str:
+    """A path as short as it can be written from this folder."""
+    here = Path.cwd()
+    return str(path.relative_to(here)) if path.is_absolute() and path.is_relative_to(here) else str(path)
 
 
 def percent(value: float) -> str:

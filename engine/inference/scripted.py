@@ -36,10 +36,10 @@ class ScriptedBackend:
         prompt = "".join(piece.text for piece in self._template.pieces(request.prompt))
         content: dict[str, Any] = {"kind": type(request).__name__.lower(), "prompt": prompt}
         if isinstance(request, Score):
-            content |= {"continuations": list(request.continuations)}
+            content |= {"continuations": list(request.continuations), "end": request.end}
         elif isinstance(request, Generate):
             content |= {"max_tokens": request.max_tokens, "temperature": request.temperature, "sample": request.sample}
-            content |= {"stop": list(request.stop), "grammar": request.grammar}
+            content |= {"top_p": request.top_p, "stop": list(request.stop), "grammar": request.grammar}
         return Prepared(request, prompt, content)
 
     def submit(self, asked: Sequence[tuple[str, Prepared]], reply: Reply) -> None:

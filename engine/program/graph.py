@@ -21,6 +21,7 @@ from engine.program.layer import LAYERS, Input, Layer, Node, Symbol, check_name,
 from engine.program.parameters import Parameter
 from engine.records import Prediction
 from engine.tasks.taskfile import nearest
+from engine.tasks.textfile import is_whole
 
 Runner = Callable[["Program", Mapping[str, str]], Prediction]
 
@@ -153,11 +154,13 @@ class Program:
         """See that exactly the program's inputs are given.
 
         Raises:
-            ContentError: one is missing or unknown.
+            ContentError: one is missing, unknown, or text that cannot be written.
         """
-        for name in inputs:
+        for name, text in inputs.items():
             if name not in self.inputs:
                 raise ContentError(f"the program has no input {name!r}: {nearest(name, list(self.inputs))}")
+            if not is_whole(text):
+                raise ContentError(f"input {name!r} holds half of a surrogate pair, which is no character")
         for name in self.inputs:
             if name not in inputs:
                 raise ContentError(f"input {name!r} is missing: the program reads {', '.join(self.inputs)}")

@@ -83,9 +83,7 @@ _ODD_BREAKS = frozenset("\x85\u2028\u2029")  # YAML 1.1 ends a line at them, so 
 
 
 def _text(dumper: yaml.SafeDumper, value: str) -> yaml.ScalarNode:
-    style = "|" if "\n" in value and not any(line.endswith(" ") for line in value.splitlines()) else None
-    if _ODD_BREAKS & set(value):
-        style = '"'
+    style = '"' if _ODD_BREAKS & set(value) else "|" if "\n" in value else None
     return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=style)
 
 

@@ -44,7 +44,7 @@ CREATE TABLE traces (
     prediction TEXT NOT NULL,
     error TEXT,
     score REAL,
-    PRIMARY KEY (run, program, example)
+    PRIMARY KEY (run, program, example, inputs)
 ) WITHOUT ROWID;
 
 CREATE TABLE candidates (
