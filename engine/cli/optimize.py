@@ -1,6 +1,5 @@
 """localgrad optimize: make a task's program better within a budget, and prove it on rows it has never seen."""
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +47,7 @@ def command(
     work = read_work(task)
     if not work.splits.dev:
         raise UsageError(f"{task_file}: the task has no dev split to decide on")
-    task, run, resumed = _choose_run(task, common.store, resume)
+    task, run, resumed = _choose_run(task, common.store, resume, model)
     try:
         with task_runtime(task, common.store) as runtime, OptimizationProgress() as progress:
             bench = Bench(
@@ -79,14 +78,15 @@ def _check_flags(task: Task, budget: str | None) -> None:
         raise ContentError(f"{task.where(('optimize', 'proposers'))}: {error}") from None
 
 
-def _choose_run(task: Task, store: str | None, resume: bool) -> tuple[Task, RunRow, bool]:
-    """The run to work on, with the settings it began with where it is an old one."""
+def _choose_run(task: Task, store: str | None, resume: bool, model: str | None) -> tuple[Task, RunRow, bool]:
+    """The run to work on, and the task with the settings that an old one began with."""
     if resume:
         with Store(store_path(task.path, store)) as opened:
-            found = unfinished_run(opened, task)
+            found = unfinished_run(opened, task, model)
         if found:
             kept: Any = dict(found.settings)
-            return override(task, **{**kept, "proposers": tuple(kept["proposers"])}), replace(found), True
+            task = with_model(task, kept.pop("model"))
+            return override(task, **{**kept, "proposers": tuple(kept["proposers"])}), found, True
         terminal.complain("no unfinished run of this task and seed; beginning a new one")
     return task, new_run(task), False
 

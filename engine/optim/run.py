@@ -41,6 +41,7 @@ def new_run(task: Task) -> RunRow:
         task_fingerprint=task.fingerprint,
         seed=settings.seed,
         settings={
+            "model": task.file.model,
             "proposers": list(settings.proposers),
             "budget": settings.budget,
             "optimizer_model": settings.optimizer_model,
@@ -48,11 +49,12 @@ def new_run(task: Task) -> RunRow:
     )
 
 
-def unfinished_run(store: Store, task: Task) -> RunRow | None:
-    """The last run of this task file's content and seed that did not come to its end."""
+def unfinished_run(store: Store, task: Task, model: str | None = None) -> RunRow | None:
+    """The last run of this task file's content and seed that did not come to its end; of `model` where one is named."""
     for run in store.runs():
         same = run.task_fingerprint == task.fingerprint and run.seed == task.file.optimize.seed
-        if run.kind == "optimize" and same and run.status != "done":
+        wanted = model is None or run.settings["model"] == model
+        if run.kind == "optimize" and same and wanted and run.status != "done":
             return run
     return None
 
