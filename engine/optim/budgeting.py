@@ -53,13 +53,21 @@ class Meter:
         """The part of the budget that is left, from 1 down to 0."""
         return max(0.0, 1.0 - self.spent / self.budget.amount)
 
-    def calls_left(self) -> int:
-        """How many calls like those so far the rest of the budget pays for."""
+    def calls_left(self, first_round: bool) -> int:
+        """How many calls the rest of the budget pays for, judged by the calls so far.
+
+        Before the first round only the bare baseline has been seen, and the calls to come carry demonstrations.
+        """
         used = self._usage.since(self._start)
-        spent = self.spent
-        if self.budget.unit == "calls" or used.calls == 0 or spent == 0:
-            return max(0, int(self.budget.amount - spent))
-        return max(0, int((self.budget.amount - spent) * used.calls / spent))
+        left = self.budget.amount - self.spent
+        if self.budget.unit == "calls" or used.calls == 0 or self.spent == 0:
+            return max(0, int(left))
+        dearer = _DEARER_THAN_BASELINE[self.budget.unit] if first_round else 1.0
+        return max(0, int(left * used.calls / self.spent / dearer))
+
+
+# Demonstrations are computed once for many calls, but asked for in each: they cost little time and many tokens.
+_DEARER_THAN_BASELINE = {"seconds": 1.4, "tokens": 6.0}
 
 
 @dataclass(frozen=True, slots=True)

@@ -165,7 +165,7 @@ class _Loop:
         store, setting = self._runtime.store, self._setting
         calls_left = store.calls_left(setting.run, self.round)
         if calls_left is None:
-            calls_left = self._meter.calls_left()
+            calls_left = self._meter.calls_left(first_round=self.round == 1)
             store.put_calls_left(setting.run, self.round, calls_left)
         return RoundPlan.of(calls_left, len(setting.proposers), len(setting.dev))
 

@@ -33,7 +33,6 @@ _FIRST_PROBE = 24
 _SECOND_PROBE = 72
 _MOST_SETS = 16
 _PROPOSED = 3
-_ENOUGH_TO_PRUNE = 600
 _MOST_CHARS = 6000
 
 
@@ -67,7 +66,7 @@ class DemosProposer:
         sets = yield from search.narrowed(sets, _FIRST_PROBE, keep=max(_PROPOSED, len(sets) // 4))
         sets = [variant for found in sets for variant in search.variants(found)]
         sets = yield from search.narrowed(sets, len(search.probe), keep=_PROPOSED)
-        pruned = (yield from search.pruned(sets[0], _FIRST_PROBE)) if allowance >= _ENOUGH_TO_PRUNE else None
+        pruned = (yield from search.pruned(sets[0], _FIRST_PROBE)) if search.can_prune(sets[0]) else None
         chosen = ([pruned] if pruned else []) + list(sets)
         return [Proposal(found.edits, _note(found.edits)) for found in chosen[:_PROPOSED]]
 
@@ -113,6 +112,11 @@ class _Search:
         if self._history.calibrates:
             return _Set(found.edits, (yield from calibrated(program, probe, self._history.metric)).loss)
         return _Set(found.edits, mean_loss((yield from forward(program, probe, self._history.metric))))
+
+    def can_prune(self, found: _Set) -> bool:
+        """Whether leaving out each demonstration once stays within half the allowance."""
+        demos = sum(len(value) for name, value in found.edits.items() if name.endswith(".demos"))
+        return demos * _FIRST_PROBE <= self._history.allowance_calls // 2
 
     def pruned(self, best: _Set, examples: int) -> Flow[_Set | None]:
         """The best set without the demonstrations that make the probe less likely; None where all of them help."""
