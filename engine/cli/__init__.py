@@ -10,11 +10,25 @@ from engine import __version__
 from engine.cli.terminal import complain
 from engine.errors import LocalgradError
 
-_COMMANDS = ("init", "doctor", "models", "run", "eval", "optimize", "runs", "diff")
+_COMMANDS = {
+    "init": "Write a task to start from.",
+    "doctor": "See whether everything this machine needs is there.",
+    "models": "List models.",
+    "run": "Answer with a program.",
+    "eval": "Score a program on a split of a task.",
+    "optimize": "Make a task's program better, and prove it.",
+    "runs": "List optimization runs.",
+    "diff": "Show what a run changed.",
+}
 
 
 class _Commands(click.Group):
     """A group whose subcommands live in modules of the same name."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The list of commands, without loading any of them."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(_COMMANDS.items()))
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(_COMMANDS)
@@ -29,13 +43,13 @@ class _Commands(click.Group):
 @click.command(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="localgrad")
 def cli() -> None:
-    r"""Optimize pipelines of local language models the way deep learning optimizes networks.
+    """Optimize pipelines of local language models the way deep learning optimizes networks.
 
     \b
     localgrad init demo                  a task to start from
     localgrad eval demo/task.yaml        how good the program is as declared
     localgrad optimize demo/task.yaml    make it better, and prove it
-    """
+    """  # noqa: D301 (click wants the backspace itself)
 
 
 def main(arguments: list[str] | None = None) -> None:

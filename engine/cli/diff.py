@@ -26,7 +26,7 @@ def command(run_name: str | None, task_file: Path | None, common: Common) -> int
     name, store = run_name, common.store
     if run_name and Path(run_name).exists():
         folder = (Path(run_name) if Path(run_name).is_dir() else Path(run_name).parent).resolve()
-        name, store = folder.name, store or str(folder.parents[1] / "store.db")
+        name, store = folder.name, store or str(folder.parent.parent / "store.db")
     with existing_store(task_file, store) as opened:
         run = _find(opened, name)
         before, after = (_program(opened, run, which) for which in ("baseline", "best"))
@@ -37,7 +37,7 @@ def command(run_name: str | None, task_file: Path | None, common: Common) -> int
     }
     if common.as_json:
         body = {key: {"baseline": _plain(old), "best": _plain(new)} for key, (old, new) in changes.items()}
-        terminal.print_json({"run": run.id, "changes": body})
+        terminal.print_result({"run": run.id, "changes": body})
     elif not changes:
         terminal.say(f"{run.id}: nothing changed; the baseline was kept")
     else:

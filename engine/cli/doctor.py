@@ -37,7 +37,7 @@ def command(as_json: bool) -> int:
     findings = [check() for check in (_python, _machine, _llama, _model, _store, _embedder)]
     healthy = all(finding.ok for finding in findings if finding.needed)
     if as_json:
-        terminal.print_json({"ok": healthy, "findings": [asdict(finding) for finding in findings]})
+        terminal.print_result({"ok": healthy, "findings": [asdict(finding) for finding in findings]})
     else:
         for finding in findings:
             mark = "ok  " if finding.ok else ("FAIL" if finding.needed else "-   ")

@@ -47,24 +47,30 @@ def command(
         raise UsageError(f"{task_file}: the task has no {split} split")
     for example in examples[:1]:
         program.check_inputs(example.inputs) if saved else None
-    if out is not None and not out.parent.is_dir():
-        raise UsageError(f"{out.parent}: no such folder for --out")
+    if out is not None and (out.is_dir() or not out.parent.is_dir()):
+        raise UsageError(f"--out {out}: name a file in a folder that is there")
     with task_runtime(task, common.store) as runtime, evaluating(f"{task.file.name} {split}", len(examples)) as watch:
         if saved and program_file:
             check_model(saved, runtime, program_file)
         result = evaluate(program, examples, work.metric, runtime, run=f"eval-{program.fingerprint}", watch=watch)
     if out is not None:
-        out.write_text(
-            "".join(json.dumps(prediction_row(t), ensure_ascii=False) + "\n" for t in result.traces), "utf-8"
-        )
+        _write(out, result)
     if common.as_json:
-        terminal.print_json(_body(result, split, task.file.metric))
+        terminal.print_result(_body(result, split, task.file.metric))
     else:
         _show(result, task.file.name, split)
     below = fail_under is not None and result.score < fail_under
     if below:
         terminal.complain(f"score {result.score:.4f} is under the gate of {fail_under}")
     return QUALITY_GATE if below else 0
+
+
+def _write(out: Path, result: Evaluation) -> None:
+    rows = "".join(json.dumps(prediction_row(trace), ensure_ascii=False) + "\n" for trace in result.traces)
+    try:
+        out.write_text(rows, "utf-8")
+    except OSError as error:
+        raise UsageError(f"--out {out}: cannot be written: {error.strerror}") from None
 
 
 def _body(result: Evaluation, split: str, metric: Any) -> dict[str, Any]:

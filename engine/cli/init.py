@@ -29,7 +29,7 @@ def command(folder: Path, as_json: bool) -> int:
         raise UsageError(f"{folder}: cannot write here: {error.strerror}") from None
     task = folder / "task.yaml"
     if as_json:
-        terminal.print_json({"task": str(task), "files": [str(folder / name) for name in _FILES]})
+        terminal.print_result({"task": str(task), "files": [str(folder / name) for name in _FILES]})
     else:
         terminal.say(f"wrote {', '.join(_FILES)} to {folder}")
         terminal.say(

@@ -23,7 +23,7 @@ def command(as_json: bool) -> int:
         {"name": name, "role": "", "present": True, "path": str(path), "licence": ""} for name, path in cached_models()
     ]
     if as_json:
-        terminal.print_json({"models": rows, "user_manifest": str(user_manifest())})
+        terminal.print_result({"models": rows, "user_manifest": str(user_manifest())})
     else:
         terminal.table(
             ["name", "role", "here", "licence", "where"],

@@ -43,7 +43,7 @@ def command(
         proposers=names,
         optimizer_model=optimizer_model,
     )
-    _check_flags(task, budget)
+    _check_flags(task, budget, names)
     work = read_work(task)
     if not work.splits.dev:
         raise UsageError(f"{task_file}: the task has no dev split to decide on")
@@ -59,13 +59,13 @@ def command(
         return 130
     body = {**report.body, "resumed": resumed}
     if common.as_json:
-        terminal.print_json(body)
+        terminal.print_result(body)
     else:
         _show(report)
     return 0
 
 
-def _check_flags(task: Task, budget: str | None) -> None:
+def _check_flags(task: Task, budget: str | None, proposers: tuple[str, ...] | None) -> None:
     """Flags are checked before anything is loaded; what stands in the file is named by its line."""
     if budget is not None:
         try:
@@ -75,6 +75,8 @@ def _check_flags(task: Task, budget: str | None) -> None:
     try:
         make_proposers(task.file.optimize.proposers)
     except ContentError as error:
+        if proposers is not None:
+            raise UsageError(f"--proposers: {error}") from None
         raise ContentError(f"{task.where(('optimize', 'proposers'))}: {error}") from None
 
 

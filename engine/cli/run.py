@@ -1,11 +1,9 @@
 """localgrad run: answer with a program, one example or a file of them."""
 
-import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -18,8 +16,11 @@ from engine.inference.runtime import Runtime
 from engine.program.graph import Program
 from engine.program.saved import is_saved_program, load_saved
 from engine.records import Prediction
-from engine.tasks.rows import Row, read_rows
+from engine.tasks.rows import Row, json_row, read_rows
 from engine.tasks.taskfile import load_task
+from engine.tasks.textfile import decoded
+
+_STDIN = Path("-")
 
 
 @click.command("run")
@@ -65,6 +66,8 @@ def _given(inputs: Sequence[str], program: Program) -> dict[str, str]:
         name, mark, value = text.partition("=")
         if not mark:
             raise UsageError(f"-i {text!r}: write it as NAME=TEXT; this program reads {', '.join(program.inputs)}")
+        if name.strip() in values:
+            raise UsageError(f"-i {name.strip()}: given twice")
         values[name.strip()] = value
     try:
         program.check_inputs(values)
@@ -82,21 +85,17 @@ def _rows(file: str, program: Program, fields: Mapping[str, str]) -> list[dict[s
 
 def _stdin_rows(program: Program) -> list[Row]:
     rows = []
-    for number, line in enumerate(sys.stdin.read().split("\n"), start=1):
+    for number, line in enumerate(decoded(sys.stdin.buffer.read(), _STDIN).split("\n"), start=1):
         if not line.strip():
             continue
         if line.lstrip().startswith("{"):
-            try:
-                values: Any = json.loads(line)
-            except (ValueError, RecursionError):
-                raise ContentError(f"-:{number}: not JSON") from None
+            rows.append(json_row(_STDIN, number, line))
         elif len(program.inputs) == 1:
-            values = {program.inputs[0]: line}
+            rows.append(Row(_STDIN, number, {program.inputs[0]: line}))
         else:
             raise ContentError(
                 f"-:{number}: this program reads {', '.join(program.inputs)}; give one JSON object a line"
             )
-        rows.append(Row(Path("-"), number, values))
     return rows
 
 
@@ -112,6 +111,6 @@ def _print(example: Mapping[str, str], prediction: Prediction, number: int, coun
             "probabilities": dict(prediction.probabilities) if prediction.probabilities else None,
             "error": prediction.error,
         }
-        click.echo(json.dumps(body, ensure_ascii=False))
+        terminal.print_json(body)
     elif not prediction.error or count > 1:
         terminal.say(prediction.text)

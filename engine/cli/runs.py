@@ -20,7 +20,7 @@ def command(task_file: Path | None, common: Common) -> int:
     with existing_store(task_file, common.store) as opened:
         runs = opened.runs()
     if common.as_json:
-        terminal.print_json({"runs": [_body(run) for run in runs]})
+        terminal.print_result({"runs": [_body(run) for run in runs]})
     elif not runs:
         terminal.say("no runs yet")
     else:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
+from rich.console import Console, JustifyMethod
 from rich.table import Table
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -31,16 +31,23 @@ def say(text: str = "") -> None:
     click.echo(printable(text))
 
 
-def print_json(value: Any) -> None:
-    """The whole result as one JSON document on stdout."""
-    click.echo(json.dumps(value, ensure_ascii=False, indent=2 if sys.stdout.isatty() else None))
+def print_json(value: Any, indent: int | None = None) -> None:
+    """One JSON document on stdout, in one line unless `indent` is given. Control characters come as escapes."""
+    text = json.dumps(value, ensure_ascii=False, indent=indent)
+    click.echo(_CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text))
+
+
+def print_result(value: Any) -> None:
+    """The whole result as one JSON document on stdout, laid out for reading on a terminal."""
+    print_json(value, indent=2 if sys.stdout.isatty() else None)
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str = "", numbers: Sequence[int] = ()) -> None:
-    """A table on stdout; the columns in `numbers` are set to the right."""
+    """A table on stdout; the columns in `numbers` are set to the right, the first one keeps to one line a row."""
     drawn = Table(title=title or None, title_justify="left", header_style="bold", box=_box())
     for index, name in enumerate(columns):
-        drawn.add_column(name, justify="right" if index in numbers else "left", overflow="fold")
+        justify: JustifyMethod = "right" if index in numbers else "left"
+        drawn.add_column(_escaped(name), justify=justify, overflow="fold", no_wrap=index == 0)
     for row in rows:
         drawn.add_row(*(_escaped(cell) for cell in row))
     out().print(drawn)

@@ -13,7 +13,7 @@ from jinja2 import TemplateError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from engine.errors import ModelError
-from engine.records import Chat, Plain, Prompt
+from engine.records import Chat, Message, Plain, Prompt
 
 _HOLE = re.compile("\ue000(\\d+)\ue001")
 
@@ -29,13 +29,13 @@ class Piece:
 class ChatTemplate:
     """A model's chat template. A model without one gets its turns as plain paragraphs."""
 
-    def __init__(self, source: str | None, bos: str = "", eos: str = "") -> None:
-        """Compile the template.
+    def __init__(self, source: str | None, bos: str = "", eos: str = "", adds_bos: bool = True) -> None:
+        """Compile the template. With `adds_bos` the tokenizer begins every text with `bos`, so prompts leave it out.
 
         Raises:
             ModelError: the template is not valid jinja2.
         """
-        self._bos, self._eos = bos, eos
+        self._bos, self._eos, self._adds_bos = bos, eos, adds_bos
         self._template = None
         if source:
             environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
@@ -47,7 +47,7 @@ class ChatTemplate:
                 raise ModelError(f"the model's chat template is not valid jinja2: {error}") from None
 
     def pieces(self, prompt: Prompt) -> list[Piece]:
-        """The prompt as the model will read it, without the begin-of-text token that its vocabulary may add.
+        """The prompt as the model will read it, without the begin-of-text token that the tokenizer adds.
 
         Raises:
             ModelError: the template refuses these turns.
@@ -58,7 +58,7 @@ class ChatTemplate:
             turns = "\n\n".join(message.text for message in prompt.messages)
             return [Piece(f"{turns}\n\n{prompt.lead}", special=False)]
         rendered = self._render(prompt)
-        if self._bos and rendered.startswith(self._bos):
+        if self._adds_bos and self._bos and rendered.startswith(self._bos):
             rendered = rendered[len(self._bos) :]
         pieces: list[Piece] = []
         for index, part in enumerate(_HOLE.split(rendered)):
@@ -66,6 +66,16 @@ class ChatTemplate:
             if text:
                 pieces.append(Piece(text, special=index % 2 == 0))
         return [*pieces, Piece(prompt.lead, special=False)] if prompt.lead else pieces
+
+    def after_reply(self) -> str:
+        """What the template writes after a reply; empty where there is no template or it refuses the example."""
+        if self._template is None:
+            return ""
+        try:
+            rendered = self._render(Chat((Message("user", "?"), Message("assistant", "!"))))
+        except ModelError:
+            return ""
+        return _HOLE.split(rendered)[-1]
 
     def _render(self, prompt: Chat) -> str:
         assert self._template is not None  # pieces() has looked
@@ -80,7 +90,7 @@ class ChatTemplate:
                 eos_token=self._eos,
                 enable_thinking=False,
             )
-        except TemplateError as error:
+        except Exception as error:  # the template is code that came with the model, and may raise anything
             raise ModelError(
                 f"the model's chat template refuses this conversation: {error}; try style: plain"
             ) from None

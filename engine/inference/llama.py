@@ -52,8 +52,7 @@ class LlamaModel:
         self.trained_context = int(llama_cpp.llama_model_n_ctx_train(self.handle))
         self.adds_bos = bool(llama_cpp.llama_vocab_get_add_bos(self._vocab))
         self.bos = int(llama_cpp.llama_vocab_bos(self._vocab))
-        eot, eos = int(llama_cpp.llama_vocab_eot(self._vocab)), int(llama_cpp.llama_vocab_eos(self._vocab))
-        self.end_of_turn = eot if eot >= 0 else eos
+        self.eos = int(llama_cpp.llama_vocab_eos(self._vocab))
         self.piece: Callable[[int], bytes] = functools.lru_cache(maxsize=None)(self._piece)
         self.is_end: Callable[[int], bool] = functools.lru_cache(maxsize=None)(self._is_end)
 
@@ -101,7 +100,7 @@ class LlamaModel:
         """
         sampler = llama_cpp.llama_sampler_init_grammar(self._vocab, gbnf.encode(), b"root")
         if not sampler:
-            raise ModelError(f"llama.cpp refuses this grammar ({_last_complaint()})")
+            raise ModelError("llama.cpp refuses this grammar; its parser has said why on stderr")
         return Grammar(sampler, self.vocabulary)
 
     def close(self) -> None:
@@ -252,7 +251,7 @@ _complaints: list[str] = []
 
 @llama_cpp.llama_log_callback  # type: ignore[untyped-decorator]
 def _listen(level: int, text: bytes, user_data: ctypes.c_void_p) -> None:
-    if level >= _LOG_ERROR and text.strip():
+    if level == _LOG_ERROR and text.strip():
         _complaints.append(text.decode("utf-8", "replace").strip())
         del _complaints[:-20]
 
@@ -267,4 +266,7 @@ def _quiet() -> None:
 
 
 def _last_complaint() -> str:
-    return _complaints[0].split(": ", 1)[-1] if _complaints else "no reason given"
+    """What was wrong first, since the last time someone asked."""
+    complaint = _complaints[0].split(": ", 1)[-1] if _complaints else "no reason given"
+    _complaints.clear()
+    return complaint

@@ -43,8 +43,10 @@ class LlamaBackend:
         self._template = ChatTemplate(
             self._model.chat_template,
             self._model.token_text(self._model.bos),
-            self._model.token_text(self._model.end_of_turn),
+            self._model.token_text(self._model.eos),
+            self._model.adds_bos,
         )
+        self._end_of_turn = self._find_end_of_turn()
         self.name, self.sha256 = name, sha256
         self.identity = f"{sha256} | {build_identity()}"
         self._inbox: queue.SimpleQueue[tuple[list[Job], Reply] | str] = queue.SimpleQueue()
@@ -116,7 +118,7 @@ class LlamaBackend:
         try:
             if isinstance(request, Score):
                 labels = [tuple(self._model.tokenize(text, special=False)) for text in request.continuations]
-                end = self._model.tokenize(request.end, special=False)[0] if request.end else self._model.end_of_turn
+                end = self._model.tokenize(request.end, special=False)[0] if request.end else self._end_of_turn
                 job: Job = ScoreJob(key, tokens, LabelTree.of(labels, end))
             else:
                 assert isinstance(request, Generate)  # Count never reaches a backend's queue
@@ -128,6 +130,14 @@ class LlamaBackend:
             job.close()
             return Completion(key=key, error=refusal, prompt_tokens=len(tokens))
         return job
+
+    def _find_end_of_turn(self) -> int:
+        """The token with which the template ends a reply; the vocabulary's end token where it shows none.
+
+        llama.cpp's own guess (`llama_vocab_eot`) takes the wrong one of two for SmolLM2.
+        """
+        after = self._model.tokenize(self._template.after_reply(), special=True)
+        return next((token for token in after if self._model.is_end(token)), self._model.eos)
 
     def _tokens(self, pieces: Sequence[Piece]) -> list[int]:
         tokens = [self._model.bos] if self._model.adds_bos else []
@@ -161,7 +171,7 @@ class LlamaBackend:
 
     def _fail(self, reason: str) -> None:
         """A failed decode fails every unfinished request, each with the reason."""
-        self._scheduler.cancel()
+        self._scheduler.clear()
         for key, reply in self._replies.items():
             reply(key, Completion(key=key, error=reason))
         self._replies.clear()

@@ -128,6 +128,8 @@ class _Session:
         if isinstance(effect, Together):
             frame.results, frame.missing = [None] * len(effect.flows), len(effect.flows)
             self._ready.extend((_Frame(child, frame, place), None) for place, child in enumerate(effect.flows))
+            if not effect.flows:
+                self._ready.append((frame, []))
         elif isinstance(effect, Keep):
             self._traces.append(effect.trace)
             self._ready.append((frame, None))

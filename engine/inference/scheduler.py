@@ -67,6 +67,12 @@ class Scheduler:
         self._running, self._waiting = [], []
         self._started.clear()
 
+    def clear(self) -> None:
+        """Drop all jobs and trunks: after a failed decode nobody knows which of its rows are in the cache."""
+        self.cancel()
+        for sequence in self._trunks.clear():
+            self._forget(sequence)
+
     def step(self) -> list[Completion]:
         """Schedule, decode, read: one pass. Returns what was completed."""
         self._trunks.tick()

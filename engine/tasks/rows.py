@@ -60,20 +60,29 @@ def read_rows(path: Path) -> list[Row]:
     return list(rows)
 
 
+def json_row(path: Path, line_number: int, line: str) -> Row:
+    """One line of JSON as a row.
+
+    Raises:
+        ContentError: it is no JSON object; the message starts with file:line.
+    """
+    place = f"{path}:{line_number}"
+    try:
+        values = json.loads(line, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        reason = str(error).split(":")[0] if isinstance(error, ValueError) else "nested too deeply"
+        raise ContentError(f"{place}: not JSON: {reason}") from None
+    if not isinstance(values, dict):
+        raise ContentError(f"{place}: a row is a JSON object, found {type(values).__name__}")
+    if "\\u" in line and not is_whole(json.dumps(values, ensure_ascii=False)):
+        raise ContentError(f"{place}: an escape stands for half a character, which is no text")
+    return Row(path, line_number, values)
+
+
 def _json_rows(path: Path, lines: list[str]) -> Iterator[Row]:
     for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        try:
-            values = json.loads(line, parse_constant=_refuse_constant)
-        except (ValueError, RecursionError) as error:
-            reason = str(error).split(":")[0] if isinstance(error, ValueError) else "nested too deeply"
-            raise ContentError(f"{path}:{number}: not JSON: {reason}") from None
-        if not isinstance(values, dict):
-            raise ContentError(f"{path}:{number}: a row is a JSON object, found {type(values).__name__}")
-        if "\\u" in line and not is_whole(json.dumps(values, ensure_ascii=False)):
-            raise ContentError(f"{path}:{number}: an escape stands for half a character, which is no text")
-        yield Row(path, number, values)
+        if line.strip():
+            yield json_row(path, number, line)
 
 
 def _refuse_constant(name: str) -> NoReturn:

@@ -21,6 +21,15 @@ def read_text(path: Path) -> str:
         raw = path.read_bytes()
     except OSError as error:
         raise UsageError(f"{path}: cannot be read: {error.strerror}") from None
+    return decoded(raw, path)
+
+
+def decoded(raw: bytes, path: Path) -> str:
+    """The text of bytes that came from `path`, as `read_text` gives it.
+
+    Raises:
+        ContentError: they are not UTF-8; the message starts with file:line.
+    """
     try:
         return raw.decode("utf-8-sig").replace("\r\n", "\n")
     except UnicodeDecodeError as error:

@@ -1,0 +1,115 @@
+"""What several inference tests share: asking a backend directly, a stand-in for llama.cpp's cache, a precise model."""
+
+import ctypes
+import queue
+from collections.abc import Sequence
+from pathlib import Path
+
+import llama_cpp
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.inference.backend import Backend
+from engine.records import Completion, Request
+from engine.store.keys import call_key, seed_of
+
+_F16 = 1
+_SILENCE = llama_cpp.llama_log_callback(lambda level, text, data: None)
+PATIENCE_S = 120.0
+
+
+def keyed(backend: Backend, requests: Sequence[Request]) -> list[str]:
+    """The key of every request."""
+    return [call_key(backend.identity, backend.prepare(request).content) for request in requests]
+
+
+def answers(backend: Backend, requests: Sequence[Request]) -> list[Completion]:
+    """Completions of requests handed over together, in their order. No store and no runtime in between."""
+    keys = keyed(backend, requests)
+    assert len(set(keys)) == len(keys), "a backend is never asked the same thing twice at once"
+    replies: queue.SimpleQueue[tuple[str, Completion]] = queue.SimpleQueue()
+    asked = [(key, backend.prepare(request)) for key, request in zip(keys, requests, strict=True)]
+    backend.submit(asked, lambda key, completion: replies.put((key, completion)))
+    arrived = dict(replies.get(timeout=PATIENCE_S) for _ in keys)
+    return [arrived[key] for key in keys]
+
+
+def precise_copy(source: Path, folder: Path) -> Path:
+    """The same weights with 16-bit floats in place of 4-bit blocks, in which sums depend far less on their order.
+
+    With Q4_1 every product rounds the activations to 8 bits, which blows up the last bits in which a batch differs
+    from a single sequence to several tenths of a nat; in F16 the same code differs by about a hundredth.
+    """
+    target = folder / "precise.gguf"
+    settings = llama_cpp.llama_model_quantize_default_params()
+    settings.allow_requantize, settings.ftype, settings.nthread = True, _F16, 2
+    llama_cpp.llama_log_set(_SILENCE, ctypes.c_void_p(0))
+    status = llama_cpp.llama_model_quantize(str(source).encode(), str(target).encode(), ctypes.byref(settings))
+    assert status == 0
+    return target
+
+
+def imagined_logits(history: tuple[int, ...], vocabulary: int) -> NDArray[np.float32]:
+    """Logits that depend on every token of a history and on nothing else."""
+    return np.random.default_rng(seed_of(*history)).normal(0, 2, vocabulary).astype(np.float32)
+
+
+class ImaginedContext:
+    """Stands in for `LlamaContext`: a unified cache in which every cell is accounted for.
+
+    It refuses what llama.cpp would refuse or get wrong: a row whose sequences do not hold exactly the tokens before it,
+    sequences of one row that differ, more rows than the batch or cells than the cache takes.
+    """
+
+    def __init__(self, cells: int, batch_rows: int, vocabulary: int) -> None:
+        self.cells, self.batch_rows, self.vocabulary = cells, batch_rows, vocabulary
+        self.rows = 0
+        self.decoded_rows = 0
+        self._batch: list[tuple[int, int, tuple[int, ...], bool]] = []
+        self._sequences: dict[int, list[int]] = {}
+        self._token: dict[int, int] = {}
+        self._born = 0
+
+    @property
+    def used(self) -> int:
+        """Cells that at least one sequence holds."""
+        return len({cell for held in self._sequences.values() for cell in held})
+
+    @property
+    def held(self) -> set[int]:
+        """Sequences that hold at least one cell."""
+        return {sequence for sequence, cells in self._sequences.items() if cells}
+
+    def add(self, token: int, position: int, sequences: Sequence[int], wants_logits: bool) -> None:
+        assert self.rows < self.batch_rows, "the batch is full"
+        assert sequences
+        self._batch.append((token, position, tuple(sequences), wants_logits))
+        self.rows += 1
+
+    def decode(self) -> NDArray[np.float32]:
+        assert self.rows, "llama_decode refuses an empty batch"
+        assert self.used + self.rows <= self.cells, "the cache is full"
+        found = []
+        for token, position, sequences, wants_logits in self._batch:
+            histories = {tuple(self._token[cell] for cell in self._sequences.get(s, [])) for s in sequences}
+            assert len(histories) == 1, "the sequences of one row differ"
+            (history,) = histories
+            assert len(history) == position, f"a row at position {position} of a sequence of {len(history)}"
+            self._born += 1
+            self._token[self._born] = token
+            for sequence in sequences:
+                self._sequences.setdefault(sequence, []).append(self._born)
+            if wants_logits:
+                found.append(imagined_logits((*history, token), self.vocabulary))
+        self.decoded_rows += self.rows
+        self._batch, self.rows = [], 0
+        return np.array(found, dtype=np.float32).reshape(len(found), self.vocabulary)
+
+    def share(self, source: int, target: int, length: int) -> None:
+        held = self._sequences.get(source, [])
+        assert len(held) >= length, "the source is shorter than what is shared"
+        assert not self._sequences.get(target), "the target is not empty"
+        self._sequences[target] = held[:length]
+
+    def drop(self, sequence: int) -> None:
+        self._sequences.pop(sequence, None)
