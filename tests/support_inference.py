@@ -86,6 +86,10 @@ class ImaginedContext:
         self._batch.append((token, position, tuple(sequences), wants_logits))
         self.rows += 1
 
+    def empty(self) -> None:
+        self._sequences.clear()
+        self._token.clear()
+
     def decode(self) -> NDArray[np.float32]:
         assert self.rows, "llama_decode refuses an empty batch"
         assert self.used + self.rows <= self.cells, "the cache is full"

@@ -1,5 +1,6 @@
 """The runtime on scripted backends: what is asked together is asked once, nothing is used before it is stored."""
 
+import contextlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from engine.errors import BudgetSpent, ModelError
 from engine.flows import Flow, Together, ask, keep, observed, together
 from engine.inference.backend import Prepared, Reply
 from engine.inference.runtime import Runtime
-from engine.inference.scripted import Answer, ScriptedBackend
+from engine.inference.scripted import Answer, Script, ScriptedBackend
 from engine.inference.usage import Usage
 from engine.records import Chat, Completion, Count, Example, Generate, Message, Plain, Prediction, Request, Score, Trace
 from engine.store.store import Store
@@ -31,14 +32,10 @@ class Recording:
         return [0.0] * len(request.continuations) if isinstance(request, Score) else self._answer(prompt)
 
 
-class Holding(ScriptedBackend):
-    """A backend that never answers what says "wait", and counts how often it was told to drop things."""
+class Closing(ScriptedBackend):
+    """A backend that counts how often it was told to drop things, and closed."""
 
-    cancelled = 0
-    closed = 0
-
-    def submit(self, asked: Sequence[tuple[str, Prepared]], reply: Reply) -> None:
-        super().submit([item for item in asked if "wait" not in item[1].prompt], reply)
+    closed = cancelled = 0
 
     def cancel(self) -> None:
         self.cancelled += 1
@@ -263,33 +260,86 @@ def test_kept_traces_are_stored_under_the_name_of_the_run(tmp_path: Path) -> Non
 # ── what ends a run early ────────────────────────────────────────────────────────────────────────
 
 
-def test_an_exception_in_a_flow_cancels_what_is_open_and_keeps_what_is_finished(tmp_path: Path) -> None:
+def test_an_exception_in_a_flow_keeps_what_is_finished_and_drops_what_is_queued(tmp_path: Path) -> None:
     def failing() -> Flow[str]:
         yield from said("a")
         raise ZeroDivisionError
 
-    path = tmp_path / "store.db"
-    backend = Holding(Recording())
-    with Runtime({"task": backend}, Store(path)) as runtime:
+    def chain() -> Flow[str]:
+        first = yield from said("b")
+        return (yield from said(f"never asked after {first}"))
+
+    path, script = tmp_path / "store.db", Recording()
+    with opened(script, path) as runtime:
         with pytest.raises(ZeroDivisionError):
-            runtime.run(together([failing(), said("b"), said("wait for ever")]))
-        assert backend.cancelled == 1
+            runtime.run(together([chain(), failing()]))
         assert runtime.run(said("c")) == "C", "the runtime goes on"
-        assert backend.cancelled == 1
     assert sorted(row[4] for row in stored(path, "calls")) == ["a", "b", "c"]
 
 
-def test_an_interrupt_keeps_what_is_finished(tmp_path: Path) -> None:
-    def interrupted() -> Flow[str]:
-        yield from said("a")
-        raise KeyboardInterrupt
+class Interrupted(ScriptedBackend):
+    """Answers the first request of its second batch, and is then interrupted."""
+
+    def __init__(self, script: Script) -> None:
+        super().__init__(script)
+        self.batches = self.cancelled = 0
+
+    def submit(self, asked: Sequence[tuple[str, Prepared]], reply: Reply) -> None:
+        self.batches += 1
+        if self.batches == 2:
+            super().submit(asked[:1], reply)
+            raise KeyboardInterrupt
+        super().submit(asked, reply)
+
+    def cancel(self) -> None:
+        self.cancelled += 1
+
+
+def test_an_interrupt_keeps_whole_batches_only(tmp_path: Path) -> None:
+    """A part of one would be resumed beside other companions, which changes last bits."""
+
+    def chain(name: str) -> Flow[str]:
+        first = yield from said(name)
+        return (yield from said(f"{first} again"))
 
     path = tmp_path / "store.db"
-    backend = Holding(Recording())
+    backend = Interrupted(Recording())
     with Runtime({"task": backend}, Store(path)) as runtime, pytest.raises(KeyboardInterrupt):
-        runtime.run(together([said("b"), interrupted(), said("wait")]))
+        runtime.run(together([chain("a"), chain("b")]))
     assert backend.cancelled == 1
     assert sorted(row[4] for row in stored(path, "calls")) == ["a", "b"]
+
+
+def test_batches_are_cut_by_the_order_of_asking_whatever_the_store_knows(tmp_path: Path) -> None:
+    """A run that was cut and goes on meets the batches it would have met."""
+
+    class Batched(ScriptedBackend):
+        def __init__(self, die_after: int) -> None:
+            super().__init__(Recording())
+            self.batches: list[list[str]] = []
+            self.die_after = die_after
+
+        def submit(self, asked: Sequence[tuple[str, Prepared]], reply: Reply) -> None:
+            if len(self.batches) == self.die_after:
+                raise KeyboardInterrupt
+            self.batches.append([prepared.prompt for _, prepared in asked])
+            super().submit(asked, reply)
+
+    def chain(number: int) -> Flow[str]:
+        first = yield from said(f"first {number}")
+        return (yield from said(f"second {number} {first}"))
+
+    def batches(path: Path, die_after: int) -> list[list[str]]:
+        backend = Batched(die_after)
+        with Runtime({"task": backend}, Store(path)) as runtime, contextlib.suppress(KeyboardInterrupt):
+            runtime.run(together([chain(number) for number in range(300)]))
+        return backend.batches
+
+    whole = batches(tmp_path / "whole.db", die_after=99)
+    assert len(whole) > 4
+    for die_after in range(1, len(whole)):
+        path = tmp_path / f"{die_after}.db"
+        assert batches(path, die_after) + batches(path, 99) == whole
 
 
 def test_what_allow_raises_ends_the_run_and_finished_calls_are_stored(tmp_path: Path) -> None:
@@ -341,7 +391,7 @@ def test_watch_is_told_the_totals_and_what_is_open() -> None:
 
     with opened(Recording()) as runtime:
         runtime.run(together([said("a"), said("b")]), watch=watch)
-    assert told == [(2, 0)]
+    assert told == [(2, 1), (2, 0)]
 
 
 # ── two backends ─────────────────────────────────────────────────────────────────────────────────
@@ -372,7 +422,7 @@ def test_both_backends_are_cancelled_and_closed() -> None:
         yield from said("a")
         raise ZeroDivisionError
 
-    task, optimizer = Holding(Recording(), "one"), Holding(Recording(), "two")
+    task, optimizer = Closing(Recording(), "one"), Closing(Recording(), "two")
     with (
         Runtime({"task": task, "optimizer": optimizer}, Store(":memory:")) as runtime,
         pytest.raises(ZeroDivisionError),

@@ -365,13 +365,15 @@ def test_nested_beginnings_are_computed_once_each() -> None:
     assert len(beginnings) < sum(map(len, prompts)) / 3
 
 
-def test_a_beginning_stays_for_the_requests_of_later() -> None:
+def test_what_is_added_together_depends_on_nothing_computed_before() -> None:
     bench = Bench(batch_rows=512)
     stem = STEMS[0]
-    bench.run([bench.score(str(n), (*stem, n), [(1,), (2,)]) for n in range(1, 4)])
-    before = bench.context.decoded_rows
-    bench.run([bench.score("later", (*stem, 8, 9), [(1,), (2,)])])
-    assert bench.context.decoded_rows - before == 2
+    rows = []
+    for attempt in range(2):
+        before = bench.context.decoded_rows
+        bench.run([bench.score(f"{attempt} {n}", (*stem, n), [(1,), (2,)]) for n in range(1, 4)])
+        rows.append(bench.context.decoded_rows - before)
+    assert rows[0] == rows[1] == len(stem) + 3
 
 
 def test_hundreds_of_jobs_through_two_lanes_and_a_small_cache_all_finish() -> None:
@@ -443,10 +445,9 @@ def test_cancelled_jobs_leave_nothing_behind() -> None:
     bench.scheduler.add(jobs)
     for _ in range(7):
         bench.step()
-    bench.scheduler.cancel()
+    bench.scheduler.clear()
     assert not bench.scheduler.busy
-    assert bench.context.held == {trunk.sequence for trunk in bench.scheduler._trunks}
-    assert all(trunk.ready for trunk in bench.scheduler._trunks)
+    assert bench.context.held == set()
     bench.done.clear()
     again = [replace(request, max_tokens=6)] * 8
     done = bench.run([bench.generate(f"new {n}", (*STEMS[0], n), r) for n, r in enumerate(again, start=1)])

@@ -222,6 +222,10 @@ class LlamaContext:
         """Forget a sequence; cells that no other one uses become free."""
         llama_cpp.llama_memory_seq_rm(self._memory, sequence, -1, -1)
 
+    def empty(self) -> None:
+        """Forget everything, as if new."""
+        llama_cpp.llama_memory_clear(self._memory, False)
+
     def close(self) -> None:
         """Free the context."""
         if self.handle:

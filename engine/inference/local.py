@@ -156,7 +156,7 @@ class LlamaBackend:
                     self._idle.set()
                     return
                 if isinstance(message, str):
-                    self._scheduler.cancel()
+                    self._scheduler.clear()
                     self._replies.clear()
                     self._idle.set()
                 else:

@@ -93,9 +93,3 @@ class Trunks:
     def remove(self, trunk: Trunk) -> None:
         """Forget a trunk; the caller frees its sequence."""
         self._trunks.remove(trunk)
-
-    def clear(self) -> list[int]:
-        """Forget all trunks and return their sequences."""
-        sequences = [trunk.sequence for trunk in self._trunks]
-        self._trunks.clear()
-        return sequences

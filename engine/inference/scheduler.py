@@ -49,29 +49,28 @@ class Scheduler:
         return None
 
     def add(self, jobs: Iterable[Job]) -> None:
-        """Queue jobs that `refusal` has let through."""
+        """Queue jobs that `refusal` has let through.
+
+        An idle scheduler begins afresh, with an empty cache, so that what jobs added together compute depends on
+        nothing that was computed before them.
+        """
+        if not self.busy:
+            self.clear()
         now = time.perf_counter()
         for job in jobs:
             self._waiting.append(job)
             self._started[job.key] = now
         self._waiting.sort(key=lambda job: job.order)
 
-    def cancel(self) -> None:
-        """Drop all jobs. Trunks stay."""
-        for job in self._running:
-            self._release(job)
-        for job in self._waiting:
+    def clear(self) -> None:
+        """Drop all jobs and trunks and empty the cache."""
+        for job in [*self._running, *self._waiting]:
             job.close()
-        for trunk in [trunk for trunk in self._trunks if not trunk.ready]:
-            self._drop(trunk)
         self._running, self._waiting = [], []
         self._started.clear()
-
-    def clear(self) -> None:
-        """Drop all jobs and trunks: after a failed decode nobody knows which of its rows are in the cache."""
-        self.cancel()
-        for sequence in self._trunks.clear():
-            self._forget(sequence)
+        self._trunks = Trunks()
+        self._free = list(range(MAX_SEQUENCES - 1, -1, -1))
+        self._context.empty()
 
     def step(self) -> list[Completion]:
         """Schedule, decode, read: one pass. Returns what was completed."""
@@ -121,8 +120,8 @@ class Scheduler:
 
     def _start_alone(self, job: Job) -> int:
         """Run a job that fits only an empty cache."""
-        for sequence in self._trunks.clear():
-            self._forget(sequence)
+        for trunk in list(self._trunks):
+            self._drop(trunk)
         return self._start(job, None, 0)
 
     def _room(self, cells: int, sequences: int, spare: int = 0) -> bool:
