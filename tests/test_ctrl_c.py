@@ -50,11 +50,21 @@ def command(task: Path, *arguments: str) -> list[str]:
     return [sys.executable, "-m", "engine", "optimize", str(task), *arguments]
 
 
+def listen_to_interrupts() -> None:
+    """In the child: a shell makes its background jobs deaf to Ctrl-C, and the tests may run in one."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def interrupted(task: Path, phase: str, *arguments: str) -> tuple[int, float, str]:
     """Start an optimization and interrupt it shortly after `phase` has begun: exit code, seconds to exit, stderr."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     with subprocess.Popen(
-        command(task, *arguments), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=environment
+        command(task, *arguments),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+        preexec_fn=listen_to_interrupts,
     ) as running:
         assert running.stderr is not None
         said = ""
