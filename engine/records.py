@@ -83,12 +83,15 @@ class Score:
     """Ask for the log-likelihood of each continuation of one prompt.
 
     `end` is the text that ends an answer (None: the model's end-of-turn token); it is counted only for a
-    continuation that another one starts with.
+    continuation that another one starts with. With `want="winner"` the answer is only which continuation has the
+    highest log-likelihood plus `bias` (nats, one each; empty: none), the first of equals: far cheaper with many.
     """
 
     prompt: Prompt
     continuations: tuple[str, ...]
     end: str | None = None
+    want: Literal["all", "winner"] = "all"
+    bias: tuple[float, ...] = ()
     role: Role = "task"
 
 
@@ -105,7 +108,7 @@ Request = Generate | Score | Count
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """The answer to one request. Exactly one of `text`, `loglikelihoods`, `count` and `error` is set.
+    """The answer to one request. Exactly one of `text`, `loglikelihoods`, `winner`, `count` and `error` is set.
 
     `loglikelihoods` are in nats, one per continuation, in order, already rounded. `computed_tokens` are the rows
     that llama_decode was given for this request alone.
@@ -114,6 +117,7 @@ class Completion:
     key: str = ""
     text: str | None = None
     loglikelihoods: tuple[float, ...] | None = None
+    winner: int | None = None
     count: int | None = None
     error: str | None = None
     finish: Literal["stop", "length", ""] = ""

@@ -80,11 +80,18 @@ class ImaginedContext:
         """Sequences that hold at least one cell."""
         return {sequence for sequence, cells in self._sequences.items() if cells}
 
-    def add(self, token: int, position: int, sequences: Sequence[int], wants_logits: bool) -> None:
-        assert self.rows < self.batch_rows, "the batch is full"
-        assert sequences
-        self._batch.append((token, position, tuple(sequences), wants_logits))
-        self.rows += 1
+    @property
+    def outputs(self) -> int:
+        return sum(wants_logits for *_, wants_logits in self._batch)
+
+    def add(self, tokens: NDArray[np.int32], position: int, sequences: NDArray[np.int32], wants_logits: bool) -> None:
+        assert self.rows + len(tokens) <= self.batch_rows, "the batch is full"
+        assert len(tokens)
+        assert len(sequences)
+        for offset, token in enumerate(tokens):
+            wanted = wants_logits and offset == len(tokens) - 1
+            self._batch.append((int(token), position + offset, tuple(map(int, sequences)), wanted))
+        self.rows += len(tokens)
 
     def empty(self) -> None:
         self._sequences.clear()
@@ -109,11 +116,12 @@ class ImaginedContext:
         self._batch, self.rows = [], 0
         return np.array(found, dtype=np.float32).reshape(len(found), self.vocabulary)
 
-    def share(self, source: int, target: int, length: int) -> None:
+    def share(self, source: int, target: int, end: int, start: int = 0) -> None:
         held = self._sequences.get(source, [])
-        assert len(held) >= length, "the source is shorter than what is shared"
-        assert not self._sequences.get(target), "the target is not empty"
-        self._sequences[target] = held[:length]
+        assert end < 0 or len(held) >= end, "the source is shorter than what is shared"
+        assert end < 0 or not self._sequences.get(target), "the target is not empty"
+        shared = held[start:] if end < 0 else held[start:end]
+        self._sequences[target] = self._sequences.get(target, []) + shared
 
     def drop(self, sequence: int) -> None:
         self._sequences.pop(sequence, None)

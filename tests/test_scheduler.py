@@ -15,10 +15,11 @@ from support_inference import ImaginedContext, imagined_logits
 from engine.errors import ModelError
 from engine.inference.backend import rounded
 from engine.inference.choices import LabelTree, Tokens
-from engine.inference.jobs import GenerateJob, Job, ScoreJob, first_stop, log_normalizer, sample
-from engine.inference.llama import LlamaContext, LlamaModel
-from engine.inference.prefix import WORTHWHILE, Trunks, shared_length
-from engine.inference.scheduler import Scheduler
+from engine.inference.jobs import GenerateJob, Job, ScoreJob, Segment, WinnerJob, first_stop, log_normalizer, sample
+from engine.inference.context import LlamaContext
+from engine.inference.llama import LlamaModel
+from engine.inference.prefix import WORTHWHILE, Node, PrefixTree, shared_length
+from engine.inference.scheduler import _GRAVE, Scheduler
 from engine.records import Completion, Generate, Plain
 
 VOCABULARY = 12
@@ -72,7 +73,7 @@ class TinyVocabulary:
 def test_a_label_tree_sums_to_what_each_label_has_by_itself(labels: list[Tokens]) -> None:
     prompt = (7, 8)
     tree = LabelTree.of(labels, END)
-    known = {(*row, token): logprob((*prompt, *row), token) for row in ((), *tree.rows) for token in tree.wanted(row)}
+    known = {(*row, token): logprob((*prompt, *row), token) for row in ((), *tree.rows) for token in tree.following[row]}
     for label, ended in zip(labels, tree.labels, strict=True):
         total = sum(known[ended[:length]] for length in range(1, len(ended) + 1))
         assert total == pytest.approx(likelihood(prompt, label, labels), abs=1e-9)
@@ -104,7 +105,7 @@ def test_every_row_of_a_label_tree_runs_on_the_tips_below_it(labels: list[Tokens
 def test_wanted_tokens_are_those_that_a_label_goes_on_with_each_once(labels: list[Tokens]) -> None:
     tree = LabelTree.of(labels, END)
     for row in ((), *tree.rows):
-        wanted = tree.wanted(row)
+        wanted = tree.following[row]
         assert len(set(wanted)) == len(wanted)
         assert set(wanted) == {ended[len(row)] for ended in tree.labels if ended[: len(row)] == row != ended}
 
@@ -117,7 +118,7 @@ def test_only_a_label_that_another_one_starts_with_gets_the_end_token() -> None:
 def test_labels_of_one_token_need_no_row_of_their_own() -> None:
     tree = LabelTree.of([(1,), (2,), (3,)], END)
     assert (tree.rows, tree.tips) == ((), ())
-    assert tree.wanted(()) == (1, 2, 3)
+    assert tree.following[()] == (1, 2, 3)
 
 
 def test_labels_that_the_model_reads_alike_are_equally_likely() -> None:
@@ -128,16 +129,48 @@ def test_labels_that_the_model_reads_alike_are_equally_likely() -> None:
 @given(labels_strategy, st.integers(0, 6))
 def test_a_score_job_gives_the_likelihood_of_every_label(labels: list[Tokens], shared: int) -> None:
     prompt = (5, 6, 7, 8, 9, 10, 11)
-    job = ScoreJob("key", prompt, LabelTree.of(labels, END))
-    job.start(tuple(range(job.sequences_needed)), shared)
-    assert [row.position for row in job.rows][: 7 - shared] == list(range(shared, 7))
-    while job.rows:
-        row = job.rows.popleft()
-        if row.slot is not None:
-            job.take(row.slot, imagined_logits((*prompt, *row.slot), VOCABULARY))
+    job = ScoreJob("key", np.array(prompt), LabelTree.of(labels, END))
+    job.start(range(job.sequences_needed), shared)
+    assert (job.segments[0].position, len(job.segments[0].tokens)) == (shared, 7 - shared)
+    assert job.rows == job.rows_at_once(shared)[0]
+    while job.segments:
+        segment = job.segments.popleft()
+        if segment.slot is not None:
+            job.take(segment.slot, imagined_logits((*prompt, *segment.slot), VOCABULARY))
     assert job.result is not None
     assert job.result.prompt_tokens == 7
     assert job.result.loglikelihoods == tuple(rounded(likelihood(prompt, label, labels)) for label in labels)
+
+
+@given(labels_strategy, st.lists(st.floats(-3, 3), min_size=9, max_size=9), st.booleans())
+def test_a_winner_is_the_label_that_scoring_all_of_them_would_name(
+    labels: list[Tokens], biases: list[float], biased: bool
+) -> None:
+    prompt = (5, 6, 7)
+    bias = tuple(biases[: len(labels)]) if biased else ()
+    job = WinnerJob("key", np.array(prompt), LabelTree.of(labels, END), bias)
+    job.start([0], 0)
+    while job.result is None:
+        segment = job.segments.popleft()
+        assert segment.slot is not None
+        job.take(segment.slot, imagined_logits((*prompt, *segment.slot), VOCABULARY))
+    totals = [
+        rounded(likelihood(prompt, label, labels)) + (bias[number] if biased else 0.0)
+        for number, label in enumerate(labels)
+    ]
+    assert job.result.winner == totals.index(max(totals))
+
+
+def test_a_segment_is_taken_in_parts_without_losing_a_token() -> None:
+    segment = Segment(np.arange(7, dtype=np.int32), 3, np.zeros(1, np.int32), (1,))
+    seen: list[tuple[int, int]] = []
+    rest: Segment | None = segment
+    while rest:
+        part = rest.first(3)
+        seen += [(int(token), part.position + n) for n, token in enumerate(part.tokens)]
+        rest = rest.after(part)
+        assert (part.slot == (1,)) == (rest is None)
+    assert seen == [(n, n + 3) for n in range(7)]
 
 
 # ── choosing a token ─────────────────────────────────────────────────────────────────────────────
@@ -203,11 +236,11 @@ def test_the_earliest_stop_text_cuts(text: str, stops: list[str]) -> None:
     assert cut == min(places, default=None)
 
 
-# ── trunks ───────────────────────────────────────────────────────────────────────────────────────
+# ── the prefix tree ──────────────────────────────────────────────────────────────────────────────
 
 
 def bare(tokens: Sequence[int]) -> Job:
-    return ScoreJob("key", tuple(tokens), LabelTree.of([(1,), (2,)], END))
+    return ScoreJob("key", np.array(tokens, dtype=np.int32), LabelTree.of([(1,), (2,)], END))
 
 
 @given(st.lists(st.integers(0, 300), max_size=12), st.lists(st.integers(0, 300), max_size=12))
@@ -221,35 +254,66 @@ def test_tokens_sort_as_numbers_not_as_bytes_of_either_end() -> None:
     assert bare([1, 255]).order < bare([1, 256]).order < bare([256, 1]).order
 
 
-def test_a_trunk_is_worth_adding_for_sixteen_new_tokens_and_never_holds_a_last_one() -> None:
-    trunks = Trunks()
+def test_a_node_is_worth_adding_for_sixteen_new_tokens_and_never_holds_a_last_one() -> None:
+    tree = PrefixTree()
     job, twin = bare(range(40)), bare(range(40))
-    assert trunks.worth_adding(job, [twin], known=0) == 39
-    assert trunks.worth_adding(job, [twin], known=39 - WORTHWHILE) == 39
-    assert trunks.worth_adding(job, [twin], known=40 - WORTHWHILE) == 0
-    assert trunks.worth_adding(job, [], known=0) == 0
+    assert tree.worth_adding(job, [twin], known=0) == 39
+    assert tree.worth_adding(job, [twin], known=39 - WORTHWHILE) == 39
+    assert tree.worth_adding(job, [twin], known=40 - WORTHWHILE) == 0
+    assert tree.worth_adding(job, [], known=0) == 0
 
 
-def test_the_trunk_unused_longest_goes_first_and_one_in_use_never() -> None:
-    trunks = Trunks()
-    jobs = [bare([n] * 30) for n in range(3)]
-    added = []
-    for number, job in enumerate(jobs):
-        trunks.tick()
-        added.append(trunks.add(job, 20, number, 0))
-        added[-1].rows.clear()
-    trunks.tick()
-    assert trunks.oldest_idle(()) is added[0]
-    trunks.best(jobs[0])
-    assert trunks.oldest_idle(()) is added[1]
-    assert trunks.oldest_idle({id(added[1])}) is added[2]
-    trunks.tick()
-    assert trunks.oldest_idle({id(added[1]), id(added[2])}) is added[0]
-    unfinished = trunks.add(bare([9] * 30), 20, 9, 0)
-    trunks.tick()
-    assert trunks.oldest_idle({id(trunk) for trunk in added}) is None
-    unfinished.rows.clear()
-    assert trunks.oldest_idle({id(trunk) for trunk in added}) is unfinished
+def grow(tree: PrefixTree, tokens: Sequence[int], now: int) -> Node:
+    """A computed node for these tokens, below whatever the tree knows of them."""
+    job = bare([*tokens, 0])
+    match = tree.match(job)
+    if match.node and match.length < match.node.end:
+        above = tree.split(match.node, match.length, sequence=100 + now)
+        match = tree.match(job)
+        assert match.node is above
+    node = tree.add(job, match, len(tokens), sequence=now, now=now)
+    node.segment, node.ready = None, True
+    return node
+
+
+@given(st.lists(st.lists(st.integers(1, 3), min_size=1, max_size=12), min_size=1, max_size=12))
+def test_the_tree_knows_exactly_the_beginnings_it_was_given(prompts: list[list[int]]) -> None:
+    tree = PrefixTree()
+    for now, tokens in enumerate(prompts):
+        if tree.match(bare([*tokens, 0])).length < len(tokens):
+            grow(tree, tokens, now)
+    beginnings = {tuple(tokens[:length]) for tokens in prompts for length in range(1, len(tokens) + 1)}
+    assert tree.cells == len(beginnings) == sum(len(node.tokens) for node in tree)
+    for tokens in prompts:
+        assert tree.match(bare([*tokens, 0])).length == len(tokens)
+        assert tree.match(bare([*tokens, 9, 0])).length == len(tokens)
+    for node in tree:
+        assert node.parent is None or node.parent.end == node.start
+
+
+def test_a_node_in_the_way_is_cut_in_two_and_both_halves_stay() -> None:
+    tree = PrefixTree()
+    lower = grow(tree, [1, 2, 3, 4, 5], 0)
+    other = grow(tree, [1, 2, 3, 9], 1)
+    assert (lower.start, lower.end, other.start, other.end) == (3, 5, 3, 4)
+    assert lower.parent is other.parent is not None
+    assert (lower.parent.start, lower.parent.end) == (0, 3)
+    assert tree.cells == 6
+
+
+def test_the_node_unused_longest_goes_first_and_one_in_use_never() -> None:
+    tree = PrefixTree()
+    first, second, third = (grow(tree, [n] * 20, n) for n in (1, 2, 3))
+    assert tree.oldest_idle(now=9) is first
+    first.users = 1
+    assert tree.oldest_idle(now=9) is second
+    assert tree.oldest_idle(now=2) is None, "nothing else was used before"
+    below = grow(tree, [2] * 20 + [1] * 20, 4)
+    assert tree.oldest_idle(now=9) is third, "another node stands on the second"
+    tree.remove(third)
+    assert tree.oldest_idle(now=9) is below
+    tree.remove(below)
+    assert tree.oldest_idle(now=9) is second
 
 
 # ── batches ──────────────────────────────────────────────────────────────────────────────────────
@@ -258,16 +322,20 @@ def test_the_trunk_unused_longest_goes_first_and_one_in_use_never() -> None:
 class Bench:
     """A scheduler over an imagined context, run to the end."""
 
-    def __init__(self, cells: int = 256, batch_rows: int = 32, parallel: int = 8) -> None:
+    def __init__(self, cells: int = 256, batch_rows: int = 32, parallel: int = 8, ordered: bool = False) -> None:
         self.context = ImaginedContext(cells, batch_rows, VOCABULARY)
-        self.scheduler = Scheduler(cast(LlamaContext, self.context), parallel)
+        self.scheduler = Scheduler(cast(LlamaContext, self.context), parallel, ordered)
         self.done: dict[str, Completion] = {}
 
     def score(self, key: str, prompt: Tokens, labels: Sequence[Tokens]) -> ScoreJob:
-        return ScoreJob(key, prompt, LabelTree.of(labels, END))
+        return ScoreJob(key, np.array(prompt, dtype=np.int32), LabelTree.of(labels, END))
+
+    def winner(self, key: str, prompt: Tokens, labels: Sequence[Tokens], bias: tuple[float, ...] = ()) -> WinnerJob:
+        return WinnerJob(key, np.array(prompt, dtype=np.int32), LabelTree.of(labels, END), bias)
 
     def generate(self, key: str, prompt: Tokens, request: Generate) -> GenerateJob:
-        return GenerateJob(key, prompt, request, cast(LlamaModel, TinyVocabulary()), seed=0)
+        tokens = np.array(prompt, dtype=np.int32)
+        return GenerateJob(key, tokens, request, cast(LlamaModel, TinyVocabulary()), seed=0)
 
     def run(self, jobs: Sequence[Job], most_steps: int = 20_000) -> dict[str, Completion]:
         self.scheduler.add(jobs)
@@ -291,7 +359,7 @@ prompts_strategy = st.builds(
     st.lists(st.integers(1, VOCABULARY - 1), min_size=1, max_size=12),
 )
 asked_strategy = st.one_of(
-    st.tuples(prompts_strategy, labels_strategy),
+    st.tuples(prompts_strategy, labels_strategy, st.booleans()),
     st.tuples(
         prompts_strategy,
         st.builds(
@@ -300,6 +368,7 @@ asked_strategy = st.one_of(
             max_tokens=st.integers(1, 12),
             stop=st.lists(st.text("bcdefghijkl", min_size=1, max_size=2), max_size=2).map(tuple),
         ),
+        st.just(False),
     ),
 )
 
@@ -311,22 +380,24 @@ asked_strategy = st.one_of(
     st.integers(8, 48),
     st.integers(1, 9),
     st.integers(0, 12),
+    st.booleans(),
 )
 def test_any_mixture_of_jobs_in_any_cache_gets_the_answers_of_one_job_at_a_time(
-    asked: list[tuple[Tokens, list[Tokens] | Generate]], cells: int, batch_rows: int, parallel: int, late: int
+    asked: list[tuple[Tokens, list[Tokens] | Generate, bool]], cells: int, batch_rows: int, parallel: int, late: int, ordered: bool
 ) -> None:
-    bench = Bench(cells, batch_rows, parallel)
+    bench = Bench(cells, batch_rows, parallel, ordered)
     jobs: list[Job] = []
-    expected: dict[str, tuple[float, ...] | str] = {}
-    for number, (prompt, wanted) in enumerate(asked):
+    expected: dict[str, tuple[float, ...] | int | str] = {}
+    for number, (prompt, wanted, one) in enumerate(asked):
         key = str(number)
         job: Job
         if isinstance(wanted, Generate):
             job = bench.generate(key, prompt, wanted)
             expected[key] = written(prompt, wanted)
         else:
-            job = bench.score(key, prompt, wanted)
-            expected[key] = tuple(rounded(likelihood(prompt, label, wanted)) for label in wanted)
+            scores = tuple(rounded(likelihood(prompt, label, wanted)) for label in wanted)
+            job = bench.winner(key, prompt, wanted) if one else bench.score(key, prompt, wanted)
+            expected[key] = scores.index(max(scores)) if one else scores
         assert bench.scheduler.refusal(job) is None or len(prompt) + job.extra_cells > cells
         if bench.scheduler.refusal(job) is None:
             jobs.append(job)
@@ -339,9 +410,10 @@ def test_any_mixture_of_jobs_in_any_cache_gets_the_answers_of_one_job_at_a_time(
     assert done.keys() == expected.keys()
     for key, answer in expected.items():
         completion = done[key]
-        assert (completion.text if isinstance(answer, str) else completion.loglikelihoods) == answer
-    trunks = list(bench.scheduler._trunks)
-    assert bench.context.held == {trunk.sequence for trunk in trunks}, "every other sequence is free again"
+        assert answer in (completion.text, completion.loglikelihoods, completion.winner)
+    nodes = {node.sequence for node in bench.scheduler._tree}
+    assert bench.context.held - {_GRAVE} == nodes, "every other sequence is free again"
+    assert ordered or _GRAVE not in bench.context.held
 
 
 def test_a_shared_beginning_is_computed_once() -> None:
@@ -365,15 +437,38 @@ def test_nested_beginnings_are_computed_once_each() -> None:
     assert len(beginnings) < sum(map(len, prompts)) / 3
 
 
-def test_what_is_added_together_depends_on_nothing_computed_before() -> None:
+def test_a_beginning_stays_for_those_who_come_later() -> None:
     bench = Bench(batch_rows=512)
     stem = STEMS[0]
     rows = []
     for attempt in range(2):
         before = bench.context.decoded_rows
-        bench.run([bench.score(f"{attempt} {n}", (*stem, n), [(1,), (2,)]) for n in range(1, 4)])
+        bench.run([bench.score(f"{attempt} {n}", (*stem, attempt + 1, n), [(1,), (2,)]) for n in range(1, 4)])
         rows.append(bench.context.decoded_rows - before)
-    assert rows[0] == rows[1] == len(stem) + 3
+    assert rows == [len(stem) + 2 * 3, 2 * 3]
+
+
+def test_with_order_no_cell_is_given_back_while_anything_runs() -> None:
+    bench = Bench(cells=256, batch_rows=16, ordered=True)
+    request = Generate(Plain(""), max_tokens=12)
+    jobs = [bench.generate(str(n), (*STEMS[0][:6], n), request) for n in range(1, 9)]
+    bench.scheduler.add(jobs)
+    most = 0
+    while bench.scheduler.busy:
+        before = bench.context.used
+        bench.step()
+        assert bench.context.used >= before or bench.context.used <= 16, "freed in the middle"
+        most = max(most, bench.context.used)
+    assert most > 40
+
+
+def test_many_labels_cost_a_winner_a_fraction_of_the_rows() -> None:
+    labels: list[Tokens] = [(1 + n % 11, 1 + n // 11, 5, 1 + n % 5) for n in range(77)]
+    whole, part = Bench(cells=512, batch_rows=64), Bench(cells=512, batch_rows=64)
+    scored = whole.run([whole.score("all", (7, 8, 9), labels)])["all"].loglikelihoods or ()
+    won = part.run([part.winner("one", (7, 8, 9), labels)])["one"]
+    assert won.winner == scored.index(max(scored))
+    assert won.computed_tokens < whole.context.decoded_rows / 2
 
 
 def test_hundreds_of_jobs_through_two_lanes_and_a_small_cache_all_finish() -> None:

@@ -4,44 +4,54 @@ The likelihood of a label is the product of its tokens' probabilities after the 
 prompt's last logits; a label's last token needs no row of its own, since nothing is asked of what follows it.
 """
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 Tokens = tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class LabelTree:
     """Labels as token tuples. `rows` are the inner nodes of the tree, parents first; `tips` the deepest of them.
 
-    `branches[i]` are the numbers of the tips at or below `rows[i]`.
+    `branches[i]` are the numbers of the tips at or below `rows[i]`; `following` are the tokens whose probability is
+    needed after a row, and after the prompt itself, the empty row.
     """
 
     labels: tuple[Tokens, ...]
     rows: tuple[Tokens, ...]
     tips: tuple[Tokens, ...]
     branches: tuple[tuple[int, ...], ...]
+    following: Mapping[Tokens, tuple[int, ...]]
 
     @classmethod
     def of(cls, labels: Sequence[Tokens], end: int) -> "LabelTree":
         """Build the tree; a label that another one starts with gets the token `end` after it."""
-        ended = tuple(
-            (*label, end) if any(other != label and other[: len(label)] == label for other in labels) else label
-            for label in labels
-        )
-        rows = tuple(
-            sorted(
-                {label[:length] for label in ended for length in range(1, len(label))}, key=lambda row: (len(row), row)
-            )
-        )
-        tips = tuple(
-            row for row in rows if not any(len(other) > len(row) and other[: len(row)] == row for other in rows)
-        )
-        branches = tuple(tuple(number for number, tip in enumerate(tips) if tip[: len(row)] == row) for row in rows)
-        return cls(ended, rows, tips, branches)
+        beginnings = {label[:length] for label in labels for length in range(len(label))}
+        ended = tuple((*label, end) if label in beginnings else label for label in labels)
+        following: dict[Tokens, dict[int, None]] = {(): {}}
+        for label in ended:
+            for length, token in enumerate(label):
+                following.setdefault(label[:length], {})[token] = None
+        rows = tuple(sorted((row for row in following if row), key=lambda row: (len(row), row)))
+        parents = {row[:-1] for row in rows}
+        tips = tuple(row for row in rows if row not in parents)
+        below: dict[Tokens, list[int]] = {row: [] for row in rows}
+        for number, tip in enumerate(tips):
+            for length in range(1, len(tip) + 1):
+                below[tip[:length]].append(number)
+        branches = tuple(tuple(below[row]) for row in rows)
+        return cls(ended, rows, tips, branches, {row: tuple(tokens) for row, tokens in following.items()})
 
-    def wanted(self, prefix: Tokens) -> tuple[int, ...]:
-        """Tokens whose probability is needed right after `prefix` (empty: after the prompt), each once."""
-        length = len(prefix)
-        following = [label[length] for label in self.labels if len(label) > length and label[:length] == prefix]
-        return tuple(dict.fromkeys(following))
+
+@functools.lru_cache(maxsize=256)
+def bounds(tree: LabelTree, bias: tuple[float, ...]) -> Mapping[Tokens, tuple[float, int]]:
+    """For every beginning of a label: the largest bias among the labels that begin so, and the first that has it."""
+    best: dict[Tokens, tuple[float, int]] = {}
+    for number, label in enumerate(tree.labels):
+        value = bias[number] if bias else 0.0
+        for length in range(1, len(label) + 1):
+            if label[:length] not in best or value > best[label[:length]][0]:
+                best[label[:length]] = (value, number)
+    return best

@@ -3,82 +3,129 @@
 A job knows its tokens and what it wants; it knows nothing of batches, of other jobs or of how its cells are found.
 """
 
+import heapq
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import NamedTuple
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from engine.errors import ModelError
 from engine.inference.backend import rounded
-from engine.inference.choices import LabelTree, Tokens
+from engine.inference.choices import LabelTree, Tokens, bounds
+from engine.inference.context import Ids
 from engine.inference.llama import Grammar, LlamaModel
 from engine.records import Completion, Generate
 
 _NEGLIGIBLE_NATS = 30.0
 
 
-class Row(NamedTuple):
-    """One token to compute at a position of some sequences.
+@dataclass(eq=False, slots=True)
+class Segment:
+    """Consecutive tokens to compute, the first at `position`, for some sequences.
 
-    `slot` tells the job which of its logits came back; None where they are not wanted.
+    `slot` tells the job which of its logits came back after the last token; None where they are not wanted. A segment
+    with a `fork` runs on a sequence of its own, which the scheduler makes from the first `position` tokens of that one.
     """
 
-    token: int
+    tokens: Ids
     position: int
-    sequences: tuple[int, ...]
+    sequences: Ids
     slot: Tokens | None
+    fork: int | None = None
+
+    def first(self, rows: int) -> "Segment":
+        """At most so many of its tokens, from the beginning; the whole where it is no longer than that."""
+        return self if len(self.tokens) <= rows else replace(self, tokens=self.tokens[:rows], slot=None)
+
+    def after(self, part: "Segment") -> "Segment | None":
+        """What is left of it after its `first` part; None where nothing is."""
+        length = len(part.tokens)
+        if length == len(self.tokens):
+            return None
+        return replace(self, tokens=self.tokens[length:], position=self.position + length)
 
 
 @dataclass(eq=False)
 class Job(ABC):
-    """Common to all jobs. `rows` are waiting to be computed, in an order that never runs ahead of itself.
+    """Common to all jobs. `segments` are waiting to be computed, in an order that never runs ahead of itself.
 
-    While it runs, `trunk` is the shared beginning it stands on and `private_cells` what it holds beyond that.
+    `order` are the prompt's tokens as big-endian bytes, by which prompts sort as their tokens do. While it runs, `base`
+    is the node of the prefix tree it stands on, `shared` how many tokens it has from there and `private_cells` what it
+    may hold beyond them.
     """
 
     key: str
-    tokens: Tokens
-    rows: deque[Row] = field(default_factory=deque, init=False)
-    sequences: tuple[int, ...] = field(default=(), init=False)
+    tokens: Ids
+    segments: deque[Segment] = field(default_factory=deque, init=False)
+    sequences: list[int] = field(default_factory=list, init=False)
     result: Completion | None = field(default=None, init=False)
     computed: int = field(default=0, init=False)
-    pending_logits: int = field(default=0, init=False)
-    trunk: object = field(default=None, init=False)
+    base: object = field(default=None, init=False)
+    shared: int = field(default=0, init=False)
     private_cells: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
-        self.order = np.asarray(self.tokens, dtype=">u4").tobytes()
+        self.tokens = np.asarray(self.tokens, dtype=np.int32)
+        self.order = self.tokens.astype(">u4").tobytes()
+
+    @property
+    def rows(self) -> int:
+        """Rows that wait to be computed."""
+        return sum(len(segment.tokens) for segment in self.segments)
 
     @property
     @abstractmethod
     def sequences_needed(self) -> int:
-        """How many sequences the job occupies while it runs."""
+        """How many sequences the job occupies from its start."""
+
+    @property
+    def sequences_most(self) -> int:
+        """The most sequences it can come to occupy."""
+        return self.sequences_needed
 
     @property
     @abstractmethod
     def extra_cells(self) -> int:
         """The most cells it can need beyond its prompt."""
 
+    def rows_at_once(self, shared: int) -> tuple[int, int]:
+        """Rows that it queues when it begins, and how many of them want logits."""
+        return len(self.tokens) - shared, 1
+
     @abstractmethod
-    def start(self, sequences: tuple[int, ...], shared: int) -> None:
-        """Begin, with the first `shared` tokens of the prompt already in the cache for all `sequences`."""
+    def begin(self, sequences: Ids, shared: int) -> None:
+        """Queue the first segments; the cache has the first `shared` tokens of the prompt for all `sequences`."""
 
     @abstractmethod
     def take(self, slot: Tokens, logits: NDArray[np.float32]) -> None:
-        """Receive one row of logits (vocabulary); may add rows or set `result`."""
+        """Receive one row of logits (vocabulary); may add segments or set `result`."""
 
-    @abstractmethod
-    def close(self) -> None:
+    def start(self, sequences: Sequence[int], shared: int) -> None:
+        """Begin, or begin again from nothing."""
+        self.sequences = list(sequences)
+        self.segments.clear()
+        self.begin(np.array(sequences, dtype=np.int32), shared)
+
+    def forked(self, slot: Tokens, sequence: int) -> None:
+        """A segment's sequence has been made."""
+        self.sequences.append(sequence)
+
+    def close(self) -> None:  # noqa: B027 (most jobs hold nothing)
         """Free what the job holds outside Python."""
+
+    def _prompt(self, sequences: Ids, shared: int) -> Segment:
+        return Segment(self.tokens[shared:], shared, sequences, ())
 
 
 @dataclass(eq=False)
 class ScoreJob(Job):
-    """Log-likelihood of each label after the prompt."""
+    """Log-likelihood of each label after the prompt, all in one pass.
+
+    A row that several labels share belongs to the sequences of all of them.
+    """
 
     tree: LabelTree
 
@@ -90,34 +137,101 @@ class ScoreJob(Job):
     def extra_cells(self) -> int:
         return len(self.tree.rows)
 
-    def start(self, sequences: tuple[int, ...], shared: int) -> None:
-        self.sequences = sequences
-        last = len(self.tokens) - 1
-        for position in range(shared, last + 1):
-            self.rows.append(Row(self.tokens[position], position, sequences, () if position == last else None))
+    def rows_at_once(self, shared: int) -> tuple[int, int]:
+        rows, outputs = super().rows_at_once(shared)
+        return rows + len(self.tree.rows), outputs + len(self.tree.rows)
+
+    def begin(self, sequences: Ids, shared: int) -> None:
+        self.segments.append(self._prompt(sequences, shared))
         for prefix, branches in zip(self.tree.rows, self.tree.branches, strict=True):
-            below = tuple(sequences[branch] for branch in branches)
-            self.rows.append(Row(prefix[-1], last + len(prefix), below, prefix))
-        self.pending_logits = 1 + len(self.tree.rows)
+            position = len(self.tokens) + len(prefix) - 1
+            below = sequences[np.asarray(branches)]
+            self.segments.append(Segment(np.array(prefix[-1:], dtype=np.int32), position, below, prefix))
+        self._missing = 1 + len(self.tree.rows)
         self._logprobs: dict[Tokens, float] = {}
 
     def take(self, slot: Tokens, logits: NDArray[np.float32]) -> None:
-        normalizer = log_normalizer(logits)
-        for token in self.tree.wanted(slot):
-            self._logprobs[(*slot, token)] = float(logits[token]) - normalizer
-        self.pending_logits -= 1
-        if self.pending_logits == 0:
+        following = self.tree.following[slot]
+        for token, logprob in zip(following, logprobs(logits, following), strict=True):
+            self._logprobs[(*slot, token)] = logprob
+        self._missing -= 1
+        if self._missing == 0:
             self.result = Completion(
                 key=self.key,
                 loglikelihoods=tuple(rounded(self._of(label)) for label in self.tree.labels),
                 prompt_tokens=len(self.tokens),
             )
 
-    def close(self) -> None:
-        """Nothing is held."""
-
     def _of(self, label: Tokens) -> float:
         return sum(self._logprobs[label[:length]] for length in range(1, len(label) + 1))
+
+
+@dataclass(eq=False)
+class WinnerJob(Job):
+    """The label whose log-likelihood plus bias is highest, computing as few rows as that takes.
+
+    Best-first search (A*; Hart 1968) over the label tree: what a beginning has lost so far plus the largest bias
+    below it bounds every label that begins so, since log-probabilities only fall. The label that comes off the queue
+    first cannot be beaten by any other, so it is the one that scoring all of them would name.
+    """
+
+    tree: LabelTree
+    bias: tuple[float, ...]
+
+    @property
+    def sequences_needed(self) -> int:
+        return 1
+
+    @property
+    def sequences_most(self) -> int:
+        return 1 + len(self.tree.rows)
+
+    @property
+    def extra_cells(self) -> int:
+        return len(self.tree.rows)
+
+    def begin(self, sequences: Ids, shared: int) -> None:
+        self._trunk = int(sequences[0])
+        self._logprob: dict[Tokens, float] = {(): 0.0}
+        self._holder: dict[Tokens, int] = {}
+        self._queue: list[tuple[float, int, Tokens]] = []
+        self._awaited = 1
+        self.segments.append(self._prompt(sequences, shared))
+
+    def forked(self, slot: Tokens, sequence: int) -> None:
+        super().forked(slot, sequence)
+        self._holder[slot] = sequence
+
+    def take(self, slot: Tokens, logits: NDArray[np.float32]) -> None:
+        following = self.tree.following[slot]
+        for token, logprob in zip(following, logprobs(logits, following), strict=True):
+            prefix = (*slot, token)
+            self._logprob[prefix] = self._logprob[slot] + logprob
+            best, first = bounds(self.tree, self.bias)[prefix]
+            heapq.heappush(self._queue, (-rounded(self._logprob[prefix]) - best, first, prefix))
+        self._awaited -= 1
+        if self._awaited == 0:
+            self._expand()
+
+    def _expand(self) -> None:
+        """Ask for what follows the most promising beginnings, or name the winner if one is a whole label."""
+        for _ in range(_EXPANSIONS):
+            if not self._queue:
+                return
+            _, first, prefix = self._queue[0]
+            if prefix == self.tree.labels[first]:
+                if self._awaited == 0:
+                    self.result = Completion(key=self.key, winner=first, prompt_tokens=len(self.tokens))
+                return
+            heapq.heappop(self._queue)
+            self._awaited += 1
+            source = self._holder.get(prefix[:-1], self._trunk)
+            position = len(self.tokens) + len(prefix) - 1
+            self.segments.append(Segment(np.array(prefix[-1:], dtype=np.int32), position, _NONE, prefix, source))
+
+
+_EXPANSIONS = 2
+_NONE = np.empty(0, dtype=np.int32)
 
 
 @dataclass(eq=False)
@@ -143,11 +257,9 @@ class GenerateJob(Job):
     def extra_cells(self) -> int:
         return self.request.max_tokens
 
-    def start(self, sequences: tuple[int, ...], shared: int) -> None:
-        self.sequences = sequences
-        last = len(self.tokens) - 1
-        for position in range(shared, last + 1):
-            self.rows.append(Row(self.tokens[position], position, sequences, () if position == last else None))
+    def begin(self, sequences: Ids, shared: int) -> None:
+        self._lane = sequences
+        self.segments.append(self._prompt(sequences, shared))
 
     def take(self, slot: Tokens, logits: NDArray[np.float32]) -> None:
         token = self._pick(logits)
@@ -163,7 +275,8 @@ class GenerateJob(Job):
         elif self._count >= self.request.max_tokens:
             self._finish(text, "length")
         else:
-            self.rows.append(Row(token, len(self.tokens) + self._count - 1, self.sequences, ()))
+            position = len(self.tokens) + self._count - 1
+            self.segments.append(Segment(np.array([token], dtype=np.int32), position, self._lane, ()))
 
     def _pick(self, logits: NDArray[np.float32]) -> int | None:
         """The next token. Under a grammar the first choice is tested alone; only its rejection costs a full mask."""
@@ -199,6 +312,12 @@ class GenerateJob(Job):
     def close(self) -> None:
         if self._grammar:
             self._grammar.close()
+
+
+def logprobs(logits: NDArray[np.float32], tokens: Sequence[int]) -> list[float]:
+    """Log-probabilities of a few tokens, in nats, from a row of logits (vocabulary)."""
+    normalizer = log_normalizer(logits)
+    return [float(logits[token]) - normalizer for token in tokens]
 
 
 def log_normalizer(logits: NDArray[np.float32]) -> float:

@@ -1,13 +1,12 @@
-"""llama.cpp held by its low-level interface: one model, one context, one batch. All ctypes live here.
+"""A GGUF model held by llama.cpp's low-level interface: weights, vocabulary, grammars.
 
-Nothing here is thread-safe except tokenizing; one owner thread calls the rest. What would abort the process is checked
-before llama.cpp is called.
+This file and `context.py` hold all ctypes. Only tokenizing is thread-safe.
 """
 
 import ctypes
 import functools
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -22,14 +21,11 @@ os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 import llama_cpp
 
-MAX_SEQUENCES = 256
-_OK = 0
-
 
 class LlamaModel:
     """Weights and vocabulary of one GGUF file."""
 
-    def __init__(self, path: Path, gpu_layers: int = 0) -> None:
+    def __init__(self, path: Path, gpu_layers: int = 0, main_gpu: int = 0) -> None:
         """Load the file.
 
         Raises:
@@ -39,12 +35,12 @@ class LlamaModel:
         _quiet()
         llama_cpp.llama_backend_init()
         parameters = llama_cpp.llama_model_default_params()
-        parameters.n_gpu_layers = gpu_layers
+        parameters.n_gpu_layers, parameters.main_gpu = gpu_layers, main_gpu
         parameters.check_tensors = True
         self.handle = llama_cpp.llama_model_load_from_file(str(path).encode(), parameters)
         if not self.handle:
             raise ModelError(
-                f"{path}: llama.cpp cannot load this file ({_last_complaint()}); is it complete and a supported model?"
+                f"{path}: llama.cpp cannot load this file ({last_complaint()}); is it complete and a supported model?"
             )
         self.path = path
         self._vocab = llama_cpp.llama_model_get_vocab(self.handle)
@@ -148,92 +144,6 @@ class Grammar:
 _CANDIDATE = np.dtype([("id", np.int32), ("logit", np.float32), ("p", np.float32)])
 
 
-class LlamaContext:
-    """A unified KV cache of `cells` tokens and one batch of at most `batch_rows` rows.
-
-    A row is a token at a position of one or more sequences. Rows are added, then decoded together.
-    """
-
-    def __init__(self, model: LlamaModel, cells: int, batch_rows: int, threads: int) -> None:
-        """Allocate the context.
-
-        Raises:
-            ModelError: there is not enough memory for it.
-        """
-        parameters = llama_cpp.llama_context_default_params()
-        parameters.n_ctx = cells
-        parameters.n_batch = parameters.n_ubatch = batch_rows
-        parameters.n_seq_max = MAX_SEQUENCES
-        parameters.n_threads = parameters.n_threads_batch = threads
-        parameters.kv_unified = True
-        parameters.no_perf = True
-        self.handle = llama_cpp.llama_init_from_model(model.handle, parameters)
-        if not self.handle:
-            raise ModelError(
-                f"no memory for a context of {cells:,} tokens ({_last_complaint()}); lower runtime.context"
-            )
-        self.cells = int(llama_cpp.llama_n_ctx(self.handle))
-        self.batch_rows = batch_rows
-        self._vocabulary = model.vocabulary
-        self._memory = llama_cpp.llama_get_memory(self.handle)
-        self._batch = llama_cpp.llama_batch_init(batch_rows, 0, MAX_SEQUENCES)
-        self._outputs = 0
-        self.rows = 0
-        self.decoded_rows = 0
-
-    def add(self, token: int, position: int, sequences: Sequence[int], wants_logits: bool) -> None:
-        """Put a row into the batch."""
-        assert self.rows < self.batch_rows  # more would abort the process
-        assert 0 < len(sequences) <= MAX_SEQUENCES
-        batch, row = self._batch, self.rows
-        batch.token[row], batch.pos[row] = token, position
-        batch.n_seq_id[row] = len(sequences)
-        for index, sequence in enumerate(sequences):
-            batch.seq_id[row][index] = sequence
-        batch.logits[row] = wants_logits
-        self._outputs += wants_logits
-        self.rows += 1
-
-    def decode(self) -> NDArray[np.float32]:
-        """Compute the batch and empty it. Logits (rows that wanted them, vocabulary), in the order they were added.
-
-        The array is llama.cpp's own memory: read it before the next call.
-
-        Raises:
-            ModelError: the cache is full or the computation failed.
-        """
-        self._batch.n_tokens = self.rows
-        status = llama_cpp.llama_decode(self.handle, self._batch)
-        self.decoded_rows += self.rows
-        outputs, self.rows, self._outputs = self._outputs, 0, 0
-        if status != _OK:
-            raise ModelError(f"llama_decode failed with status {status} ({_last_complaint()})")
-        if outputs == 0:
-            return np.empty((0, self._vocabulary), dtype=np.float32)
-        address = ctypes.cast(llama_cpp.llama_get_logits(self.handle), ctypes.c_void_p).value
-        memory = (ctypes.c_float * (outputs * self._vocabulary)).from_address(address or 0)
-        return np.ctypeslib.as_array(memory).reshape(outputs, self._vocabulary)
-
-    def share(self, source: int, target: int, length: int) -> None:
-        """Let `target` begin with the first `length` tokens of `source`; metadata only in a unified cache."""
-        llama_cpp.llama_memory_seq_cp(self._memory, source, target, 0, length)
-
-    def drop(self, sequence: int) -> None:
-        """Forget a sequence; cells that no other one uses become free."""
-        llama_cpp.llama_memory_seq_rm(self._memory, sequence, -1, -1)
-
-    def empty(self) -> None:
-        """Forget everything, as if new."""
-        llama_cpp.llama_memory_clear(self._memory, False)
-
-    def close(self) -> None:
-        """Free the context."""
-        if self.handle:
-            llama_cpp.llama_batch_free(self._batch)
-            llama_cpp.llama_free(self.handle)
-            self.handle = None
-
-
 def build_identity() -> str:
     """What about the runtime changes answers: its version and the instruction sets it was built to use."""
     info = llama_cpp.llama_print_system_info().decode("utf-8", "replace").strip()
@@ -269,7 +179,7 @@ def _quiet() -> None:
     llama_cpp.llama_log_set(_listen, ctypes.c_void_p(0))
 
 
-def _last_complaint() -> str:
+def last_complaint() -> str:
     """What was wrong first, since the last time someone asked."""
     complaint = _complaints[0].split(": ", 1)[-1] if _complaints else "no reason given"
     _complaints.clear()

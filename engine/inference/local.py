@@ -4,26 +4,32 @@ The calling thread renders and tokenizes; the owner thread steps the scheduler a
 touches the context.
 """
 
+import functools
 import os
 import queue
 import threading
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from engine.errors import ModelError
 from engine.inference.backend import Prepared, Reply
 from engine.inference.chat import ChatTemplate, Piece
 from engine.inference.choices import LabelTree
-from engine.inference.jobs import GenerateJob, Job, ScoreJob
-from engine.inference.llama import LlamaContext, LlamaModel, build_identity
+from engine.inference.context import LlamaContext, Shape
+from engine.inference.determinism import deterministic_shape, examine
+from engine.inference.jobs import GenerateJob, Job, ScoreJob, WinnerJob
+from engine.inference.llama import LlamaModel, build_identity
+from engine.inference.profiles import Profile, Verdict, machine_key
 from engine.inference.scheduler import Scheduler
 from engine.records import Completion, Generate, Prompt, Request, Score
 from engine.store.keys import seed_of
-from engine.tasks.schema import RuntimeSettings
+from engine.tasks.schema import KVType, RuntimeSettings
 
 _BATCH_ROWS = 512
 _CONTEXT = 8192
-_PARALLEL = 64
+_PARALLEL = 240
 
 
 class LlamaBackend:
@@ -33,13 +39,16 @@ class LlamaBackend:
         """Load the model and start its thread.
 
         Raises:
-            ModelError: the file cannot be loaded or there is not enough memory.
+            ModelError: the file cannot be loaded, there is not enough memory, or `deterministic` is asked for and the
+                model does not pass the test.
         """
-        self._model = LlamaModel(path, settings.gpu_layers)
-        wanted = min(_CONTEXT, self._model.trained_context) if settings.context == "auto" else settings.context
-        threads = available_cores() if settings.threads == "auto" else settings.threads
-        self._context = LlamaContext(self._model, wanted, min(_BATCH_ROWS, wanted), threads)
-        self._scheduler = Scheduler(self._context, _PARALLEL if settings.parallel == "auto" else settings.parallel)
+        self._model = LlamaModel(path, settings.gpu_layers, settings.main_gpu)
+        self._profile = Profile(sha256, machine_key(build_identity()))
+        self.name, self.sha256 = name, sha256
+        self.shape, self.deterministic = self._policy(settings)
+        self._context = LlamaContext(self._model, self.shape)
+        parallel = _PARALLEL if settings.parallel == "auto" else settings.parallel
+        self._scheduler = Scheduler(self._context, parallel, ordered=self.deterministic)
         self._template = ChatTemplate(
             self._model.chat_template,
             self._model.token_text(self._model.bos),
@@ -47,13 +56,42 @@ class LlamaBackend:
             self._model.adds_bos,
         )
         self._end_of_turn = self._find_end_of_turn()
-        self.name, self.sha256 = name, sha256
-        self.identity = f"{sha256} | {build_identity()}"
+        self._tree = functools.lru_cache(maxsize=256)(self._label_tree)
+        numerics = f"deterministic {self.shape.padding}" if self.deterministic else "throughput"
+        types = f"{self.shape.key_type}/{self.shape.value_type}"
+        self.identity = f"{sha256} | {build_identity()} | {numerics} {types}"
         self._inbox: queue.SimpleQueue[tuple[list[Job], Reply] | str] = queue.SimpleQueue()
         self._idle = threading.Event()
         self._replies: dict[str, Reply] = {}
         self._thread = threading.Thread(target=self._serve, name=f"llama {name}", daemon=True)
         self._thread.start()
+
+    def _policy(self, settings: RuntimeSettings) -> tuple[Shape, bool]:
+        """The shape of the context, and whether results depend on the prompt alone in it."""
+        cells = min(_CONTEXT, self._model.trained_context) if settings.context == "auto" else settings.context
+        threads = available_cores() if settings.threads == "auto" else settings.threads
+        kv_type: KVType = "f16" if settings.kv_type == "auto" else settings.kv_type
+        shape = Shape(cells, min(_BATCH_ROWS, cells), threads, kv_type, kv_type)
+        if settings.deterministic is False:
+            return shape, False
+        verdict = self._verdict(shape, settings.gpu_layers)
+        if verdict.deterministic:
+            return deterministic_shape(shape, verdict.padding), True
+        if settings.deterministic is True:
+            raise ModelError(
+                f"{self.name}: its results depend on what is computed beside them (logits differ by up to "
+                f"{verdict.difference:.3g}); set runtime.deterministic to false"
+            )
+        return shape, False
+
+    def _verdict(self, shape: Shape, gpu_layers: int) -> Verdict:
+        """From the profile, or by the test."""
+        name = f"{shape.key_type} {gpu_layers} {shape.threads}"
+        verdict = self._profile.verdict(name)
+        if verdict is None:
+            verdict = examine(self._model, shape)
+            self._profile.keep_verdict(name, verdict)
+        return verdict
 
     def prepare(self, request: Request) -> Prepared:
         """Render the prompt with the model's own template."""
@@ -64,6 +102,8 @@ class LlamaBackend:
         }
         if isinstance(request, Score):
             content |= {"continuations": list(request.continuations), "end": request.end}
+            if request.want == "winner":
+                content |= {"want": "winner", "bias": list(request.bias)}
         elif isinstance(request, Generate):
             content |= {
                 "max_tokens": request.max_tokens,
@@ -103,6 +143,10 @@ class LlamaBackend:
         """Rows given to llama_decode so far."""
         return self._context.decoded_rows
 
+    def decode_seconds(self) -> float:
+        """Time spent inside llama_decode so far."""
+        return self._context.decode_seconds
+
     def close(self) -> None:
         """Stop the thread and free the model."""
         if self._thread.is_alive():
@@ -114,12 +158,12 @@ class LlamaBackend:
     def _job(self, key: str, prepared: Prepared) -> Job | Completion:
         """The job for a request, or a completion that says why there can be none."""
         request = prepared.request
-        tokens = tuple(self._tokens(self._template.pieces(request.prompt)))
+        tokens = np.array(self._tokens(self._template.pieces(request.prompt)), dtype=np.int32)
         try:
             if isinstance(request, Score):
-                labels = [tuple(self._model.tokenize(text, special=False)) for text in request.continuations]
-                end = self._model.tokenize(request.end, special=False)[0] if request.end else self._end_of_turn
-                job: Job = ScoreJob(key, tokens, LabelTree.of(labels, end))
+                tree = self._tree(request.continuations, request.end)
+                winner = request.want == "winner"
+                job: Job = WinnerJob(key, tokens, tree, request.bias) if winner else ScoreJob(key, tokens, tree)
             else:
                 assert isinstance(request, Generate)  # Count never reaches a backend's queue
                 job = GenerateJob(key, tokens, request, self._model, seed_of(key))
@@ -130,6 +174,10 @@ class LlamaBackend:
             job.close()
             return Completion(key=key, error=refusal, prompt_tokens=len(tokens))
         return job
+
+    def _label_tree(self, continuations: tuple[str, ...], end: str | None) -> LabelTree:
+        labels = [tuple(self._model.tokenize(text, special=False)) for text in continuations]
+        return LabelTree.of(labels, self._model.tokenize(end, special=False)[0] if end else self._end_of_turn)
 
     def _find_end_of_turn(self) -> int:
         """The token with which the template ends a reply; the vocabulary's end token where it shows none.

@@ -1,95 +1,144 @@
-"""Trunks: beginnings that several prompts share, computed once and kept in the cache while they are useful.
+"""The prefix tree: beginnings that prompts share, computed once and kept in the cache while they are useful.
 
-A trunk is a sequence that holds only a shared beginning. A job that starts like a trunk gets those cells by reference
-(`seq_cp`, metadata only in a unified cache) and computes the rest. A trunk may itself begin with an older trunk. Trunks
-that nobody used lately are dropped when room is needed.
+A radix tree over token ids. Every node is a run of tokens and a sequence that holds them together with all tokens above
+it; in a unified cache those are the same cells. A prompt that starts like a path of the tree takes that path's cells by
+reference and computes only the rest.
 """
 
-from collections import deque
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from engine.inference.choices import Tokens
-from engine.inference.jobs import Job, Row
+from engine.inference.context import Ids
+from engine.inference.jobs import Job, Segment
 
 WORTHWHILE = 16
 
 
-@dataclass(eq=False)
-class Trunk:
-    """A shared beginning in the cache. It is ready once all its rows have been computed."""
+@dataclass(eq=False, slots=True)
+class Node:
+    """A shared beginning in the cache, from token `start` on. `segment` is what has still to go into a batch.
 
-    tokens: Tokens
-    order: bytes
+    It is `ready` to be built on once all of it is computed. `users` counts the running jobs that stand on it; `used` is
+    when one last began to.
+    """
+
+    tokens: Ids
+    start: int
     sequence: int
-    rows: deque[Row] = field(default_factory=deque)
-    used: int = 0
+    parent: "Node | None"
+    segment: Segment | None
+    used: int
+    ready: bool = False
+    children: dict[int, "Node"] = field(default_factory=dict)
+    users: int = 0
 
     @property
-    def ready(self) -> bool:
-        """Whether jobs may build on it."""
-        return not self.rows
+    def end(self) -> int:
+        """How many tokens its sequence holds once it is computed."""
+        return self.start + len(self.tokens)
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing stands on it."""
+        return self.ready and not self.users and not self.children
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """How far the tree knows a prompt: `length` tokens, the last of them in `node`."""
+
+    node: Node | None
+    length: int
 
 
 def shared_length(first: bytes, second: bytes) -> int:
     """How many tokens two prompts have in common at their beginning. Prompts come as big-endian 32-bit tokens."""
     length = min(len(first), len(second)) // 4
-    if length == 0:
-        return 0
-    differs = np.frombuffer(first, ">u4", length) != np.frombuffer(second, ">u4", length)
-    return int(differs.argmax()) if differs.any() else length
+    return _common(np.frombuffer(first, ">u4", length), np.frombuffer(second, ">u4", length))
 
 
-class Trunks:
-    """All trunks of one context."""
+class PrefixTree:
+    """All shared beginnings of one context."""
 
     def __init__(self) -> None:
-        self._trunks: list[Trunk] = []
-        self._clock = 0
+        self._roots: dict[int, Node] = {}
+        self._nodes: dict[int, Node] = {}
+        self.cells = 0
 
-    def __iter__(self) -> Iterator[Trunk]:
-        return iter(self._trunks)
+    def __iter__(self) -> Iterator[Node]:
+        return iter(list(self._nodes.values()))
 
-    @property
-    def cells(self) -> int:
-        """Cells the trunks hold; an upper bound, since a trunk may share cells with an older one."""
-        return sum(len(trunk.tokens) for trunk in self._trunks)
+    def __len__(self) -> int:
+        return len(self._nodes)
 
-    def tick(self) -> None:
-        """A step begins: what is used from now on is in use and will not be dropped during the step."""
-        self._clock += 1
-
-    def best(self, job: Job) -> tuple[Trunk | None, int]:
-        """The trunk with which the job has most in common, and how many tokens; its last token is never among them."""
-        best, length = None, 0
-        for trunk in self._trunks:
-            common = min(shared_length(trunk.order, job.order), len(job.tokens) - 1)
-            if common > length:
-                best, length = trunk, common
-        if best:
-            best.used = self._clock
-        return best, length
+    def match(self, job: Job) -> Match:
+        """How much of a job's prompt the tree holds, or will hold soon; its last token is never among it."""
+        node, length = None, 0
+        most = len(job.tokens) - 1
+        while length < most:
+            children = node.children if node else self._roots
+            child = children.get(int(job.tokens[length]))
+            if child is None:
+                break
+            known = _common(child.tokens, job.tokens[length:most])
+            node, length = child, length + known
+            if known < len(child.tokens):
+                break
+        return Match(node, length)
 
     def worth_adding(self, job: Job, neighbours: Sequence[Job], known: int) -> int:
-        """Length of a new trunk for `job` and the waiting jobs that sort next to it; 0 where it would not pay."""
+        """Up to where `job` and the waiting jobs that sort next to it go together; 0 where a node would not pay."""
         common = max((shared_length(job.order, other.order) for other in neighbours), default=0)
         common = min(common, len(job.tokens) - 1)
         return common if common - known >= WORTHWHILE else 0
 
-    def add(self, job: Job, length: int, sequence: int, base: int) -> Trunk:
-        """Begin a trunk with the job's first `length` tokens; `sequence` has the first `base` of them already."""
-        rows = deque(Row(job.tokens[position], position, (sequence,), None) for position in range(base, length))
-        trunk = Trunk(job.tokens[:length], job.order[: 4 * length], sequence, rows, self._clock)
-        self._trunks.append(trunk)
-        return trunk
+    def add(self, job: Job, above: Match, end: int, sequence: int, now: int) -> Node:
+        """A node for the job's tokens up to `end`; `sequence` has those that `above` knows already.
 
-    def oldest_idle(self, in_use: Container[int]) -> Trunk | None:
-        """The trunk unused longest that is not being computed, used in this step, or among the ids `in_use`."""
-        idle = [trunk for trunk in self._trunks if trunk.ready and trunk.used < self._clock and id(trunk) not in in_use]
-        return min(idle, key=lambda trunk: trunk.used, default=None)
+        `above` ends where its node does: `split` sees to that.
+        """
+        assert above.node is None or above.length == above.node.end
+        tokens = job.tokens[above.length : end]
+        segment = Segment(tokens, above.length, np.array([sequence], dtype=np.int32), None)
+        node = Node(tokens, above.length, sequence, above.node, segment, now)
+        self._children(above.node)[int(tokens[0])] = node
+        self._nodes[id(node)] = node
+        self.cells += len(tokens)
+        return node
 
-    def remove(self, trunk: Trunk) -> None:
-        """Forget a trunk; the caller frees its sequence."""
-        self._trunks.remove(trunk)
+    def split(self, node: Node, length: int, sequence: int) -> Node:
+        """Cut a computed node in two after `length` tokens of the path; the upper half, which gets `sequence`."""
+        assert node.ready
+        assert node.start < length < node.end
+        cut = length - node.start
+        upper = Node(node.tokens[:cut], node.start, sequence, node.parent, None, node.used, ready=True)
+        self._children(node.parent)[int(node.tokens[0])] = upper
+        self._nodes[id(upper)] = upper
+        node.tokens, node.start, node.parent = node.tokens[cut:], length, upper
+        upper.children[int(node.tokens[0])] = node
+        return upper
+
+    def oldest_idle(self, now: int) -> Node | None:
+        """The node unused longest on which nothing stands and that was not used just `now`."""
+        idle = [node for node in self._nodes.values() if node.idle and node.used < now]
+        return min(idle, key=lambda node: node.used, default=None)
+
+    def remove(self, node: Node) -> None:
+        """Forget a node without children; the caller frees its sequence."""
+        assert not node.children
+        del self._children(node.parent)[int(node.tokens[0])]
+        del self._nodes[id(node)]
+        self.cells -= len(node.tokens)
+
+    def _children(self, parent: Node | None) -> dict[int, Node]:
+        return self._roots if parent is None else parent.children
+
+
+def _common(first: Ids, second: Ids) -> int:
+    """Equal elements at the beginning of two arrays."""
+    length = min(len(first), len(second))
+    differs = first[:length] != second[:length]
+    place = int(differs.argmax()) if length else 0
+    return place if length and differs[place] else length

@@ -1,12 +1,8 @@
 """The runtime: drives flows, so that whatever they ask for together is computed together and never twice.
 
-Each pass resumes every flow that can go on, answers what the store knows and queues the rest in the order asked. A
-chunk from the head of the queue goes to its backend, is waited for, committed in one transaction, and only then used.
-Two flows that ask the same thing at the same time share one call.
-
-What a model computes depends in its last bits on what it computes beside it, and a quantized model amplifies them. So
-chunks are cut by the order of asking alone, never by the clock, and a chunk is stored whole or not at all: a run that
-is killed and resumed meets the same chunks again.
+Each pass resumes every flow that can go on, answers what the store knows and hands the rest to the backends. What
+comes back is committed, and only then used; flows go on while others still wait. Two flows that ask the same thing at
+the same time share one call.
 """
 
 import queue
@@ -26,8 +22,6 @@ from engine.store.keys import call_key, canonical
 from engine.store.store import Store
 
 T = TypeVar("T")
-
-_CHUNK = 128
 
 Allow = Callable[[Usage], None]
 Watch = Callable[[Usage, int], None]
@@ -94,7 +88,7 @@ class _Session:
         self._ready: deque[tuple[_Frame, Any]] = deque()
         self._waiting: dict[str, list[_Frame]] = {}
         self._asked: dict[str, tuple[Backend, Prepared]] = {}
-        self._queue: deque[str] = deque()
+        self._queue: list[str] = []
         self._traces: list[Trace] = []
         self._replies: queue.SimpleQueue[tuple[str, Completion]] = queue.SimpleQueue()
 
@@ -107,12 +101,13 @@ class _Session:
             while root.missing:
                 while self._ready:
                     self._advance(*self._ready.popleft())
-                if self._queue:
-                    self._compute(self._next_chunk())
+                self._submit()
+                if self._waiting:
+                    self._receive()
             self._allow(self._runtime.usage)  # here too, so that a replay from the store ends where the first run did
             return root.results[0]
         finally:
-            if root.missing:  # something was raised: drop the chunk in progress, what was committed stays
+            if root.missing:  # something was raised: drop what is in progress, what was finished stays
                 for backend in self._backends():
                     backend.cancel()
             self._commit([])
@@ -180,29 +175,28 @@ class _Session:
         self._asked[key] = (backend, prepared)
         self._queue.append(key)
 
-    def _next_chunk(self) -> list[str]:
-        """Up to `_CHUNK` queued keys for one backend, the one whose turn it is, in the order asked."""
-        backend, _ = self._asked[self._queue[0]]
-        chunk = [key for key in self._queue if self._asked[key][0] is backend][:_CHUNK]
-        taken = set(chunk)
-        self._queue = deque(key for key in self._queue if key not in taken)
-        return chunk
+    def _submit(self) -> None:
+        """Hand queued requests to their backends, in the order asked."""
+        queued, self._queue = self._queue, []
+        for backend in self._backends():
+            asked = [(key, self._asked[key][1]) for key in queued if self._asked[key][0] is backend]
+            if asked:
+                backend.submit(asked, lambda key, completion: self._replies.put((key, completion)))
 
-    def _compute(self, chunk: Sequence[str]) -> None:
-        """Have a chunk computed, commit it, and ready the flows that wait for it, in the order asked."""
-        backend, _ = self._asked[chunk[0]]
-        backend.submit([(key, self._asked[key][1]) for key in chunk], lambda key, done: self._replies.put((key, done)))
-        usage, arrived = self._runtime.usage, dict[str, Completion]()
-        while len(arrived) < len(chunk):
-            key, completion = self._replies.get()
-            arrived[key] = replace(completion, key=key)
-            usage.computed_tokens = sum(backend.computed_tokens() for backend in self._backends())
-            self._watch(usage, len(self._waiting) - len(arrived))
-        self._commit([arrived[key] for key in chunk])
-        for key in chunk:
-            for frame in self._waiting.pop(key):
-                usage.count(arrived[key])
-                self._ready.append((frame, arrived[key]))
+    def _receive(self) -> None:
+        """Wait for completions, commit those that have come, and ready the flows that wait for them."""
+        usage = self._runtime.usage
+        arrived = [self._replies.get()]
+        while not self._replies.empty():
+            arrived.append(self._replies.get())
+        completions = [replace(completion, key=key) for key, completion in arrived]
+        usage.computed_tokens = sum(backend.computed_tokens() for backend in self._backends())
+        self._commit(completions)
+        for completion in completions:
+            for frame in self._waiting.pop(completion.key):
+                usage.count(completion)
+                self._ready.append((frame, completion))
+        self._watch(usage, len(self._waiting))
         self._allow(usage)
 
     def _commit(self, arrived: Sequence[Completion]) -> None:

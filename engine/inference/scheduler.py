@@ -1,32 +1,49 @@
 """The scheduler: continuous batching over one context.
 
-Each step admits waiting jobs as cells and sequences allow, fills one batch with a row of every writing job and then
-with prompt rows, decodes it, and hands the logits back. Waiting jobs are kept sorted by their tokens, so that those
-with a common beginning stand together and share a trunk.
+Each step fills one batch: rows of what is already running first, then beginnings that several waiting jobs share, then
+the jobs that find theirs in the prefix tree. Waiting jobs are kept sorted by their tokens, so that those with a common
+beginning stand together.
+
+Two policies for cells that come free. `throughput` gives them back at once. `ordered` gives them back only when nothing
+runs, so that the cells of every prompt stay in the order of its tokens: attention sums over cells in their order, and
+so a job computes the same bits whatever runs beside it (where the context's kernels add nothing of their own).
 """
 
+import bisect
 import time
 from collections.abc import Iterable
+from dataclasses import replace
 
-from engine.inference.jobs import Job
-from engine.inference.llama import MAX_SEQUENCES, LlamaContext
-from engine.inference.prefix import Trunk, Trunks
+import numpy as np
+
+from engine.inference.choices import Tokens
+from engine.inference.context import USABLE_SEQUENCES, LlamaContext
+from engine.inference.jobs import GenerateJob, Job, Segment
+from engine.inference.prefix import Match, Node, PrefixTree
 from engine.records import Completion
 
-_MAX_OUTPUTS = 128
+_MAX_OUTPUTS = 256
+_GRAVE = USABLE_SEQUENCES - 1
+_LANES = USABLE_SEQUENCES - 1
+_MOST_LANES_A_JOB = 240
+# A node nobody uses costs every row a look at its cells, computing it anew costs its rows. They break even here.
+_STALE_ROWS = 16_384
 
 
 class Scheduler:
     """Jobs in, completions out, one `step` at a time. Not thread-safe: its owner thread calls everything."""
 
-    def __init__(self, context: LlamaContext, parallel: int) -> None:
+    def __init__(self, context: LlamaContext, parallel: int, ordered: bool) -> None:
         """`parallel` bounds the sequences in use by jobs at one time."""
         self._context = context
-        self._parallel = min(parallel, MAX_SEQUENCES - 16)
-        self._free = list(range(MAX_SEQUENCES - 1, -1, -1))
+        self._parallel = min(parallel, _MOST_LANES_A_JOB)
+        self._ordered = ordered
+        self._free = list(range(_LANES - 1, -1, -1))
         self._waiting: list[Job] = []
         self._running: list[Job] = []
-        self._trunks = Trunks()
+        self._tree = PrefixTree()
+        self._buried_cells = 0
+        self._scattered = self._crowded = False
         self._started: dict[str, float] = {}
 
     @property
@@ -37,127 +54,266 @@ class Scheduler:
     def refusal(self, job: Job) -> str | None:
         """Why a job can never run here; None where it can."""
         needed = len(job.tokens) + job.extra_cells
-        if not job.tokens:
+        if not len(job.tokens):
             return "the prompt is empty"
         if needed > self._context.cells:
             return (
                 f"the prompt needs {needed:,} tokens ({len(job.tokens):,} and {job.extra_cells:,} for the answer), "
                 f"the context holds {self._context.cells:,}"
             )
-        if job.sequences_needed > MAX_SEQUENCES - 16:
-            return f"the choices branch into {job.sequences_needed} paths; at most {MAX_SEQUENCES - 16} fit"
+        if job.sequences_most > _MOST_LANES_A_JOB:
+            return f"the choices branch into {job.sequences_most} paths; at most {_MOST_LANES_A_JOB} fit"
         return None
 
     def add(self, jobs: Iterable[Job]) -> None:
-        """Queue jobs that `refusal` has let through.
-
-        An idle scheduler begins afresh, with an empty cache, so that what jobs added together compute depends on
-        nothing that was computed before them.
-        """
-        if not self.busy:
-            self.clear()
+        """Queue jobs that `refusal` has let through."""
         now = time.perf_counter()
         for job in jobs:
             self._waiting.append(job)
             self._started[job.key] = now
-        self._waiting.sort(key=lambda job: job.order)
+        self._waiting.sort(key=self._rank)
 
     def clear(self) -> None:
-        """Drop all jobs and trunks and empty the cache."""
+        """Drop all jobs and everything in the cache."""
         for job in [*self._running, *self._waiting]:
             job.close()
         self._running, self._waiting = [], []
         self._started.clear()
-        self._trunks = Trunks()
-        self._free = list(range(MAX_SEQUENCES - 1, -1, -1))
-        self._context.empty()
+        self._forget_all()
 
     def step(self) -> list[Completion]:
         """Schedule, decode, read: one pass. Returns what was completed."""
-        self._trunks.tick()
-        self._admit()
-        taken = self._fill()
+        self._tidy()
+        taken = self._continue()
+        self._share_beginnings()
+        taken += self._admit()
+        if not self._context.rows:
+            self._unblock()
+            return []
         logits = self._context.decode()
+        for node in self._tree:
+            node.ready = node.segment is None
         for row, (job, slot) in enumerate(taken):
             job.take(slot, logits[row])
         return self._collect()
 
-    def _admit(self) -> None:
-        """Start waiting jobs while one batch can still take their rows and the cache their cells."""
-        rows = sum(len(job.rows) for job in self._running) + sum(len(trunk.rows) for trunk in self._trunks)
-        index = 0
-        while index < len(self._waiting) and rows < self._context.batch_rows:
-            job = self._waiting[index]
-            trunk, length = self._trunks.best(job)
-            neighbours = self._waiting[max(0, index - 1) : index] + self._waiting[index + 1 : index + 2]
-            wanted = self._trunks.worth_adding(job, neighbours, length)
-            if trunk and not trunk.ready:
-                index += 1
-            elif wanted and self._room(wanted - length, 1, spare=len(job.tokens) + job.extra_cells):
-                sequence = self._free.pop()
-                if trunk:
-                    self._context.share(trunk.sequence, sequence, length)
-                rows += len(self._trunks.add(job, wanted, sequence, length).rows)
-                index += 1
-            elif self._room(len(job.tokens) - length + job.extra_cells, job.sequences_needed):
-                del self._waiting[index]
-                rows += self._start(job, trunk, length)
-            elif self._running or any(not trunk.ready for trunk in self._trunks):
-                return
-            else:
-                rows += self._start_alone(self._waiting.pop(index))
+    # ── filling a batch ──────────────────────────────────────────────────────────────────────────
 
-    def _start(self, job: Job, trunk: Trunk | None, length: int) -> int:
-        """Run a job on free sequences; how many rows it brought."""
-        sequences = tuple(self._free.pop() for _ in range(job.sequences_needed))
-        if trunk:
-            for sequence in sequences:
-                self._context.share(trunk.sequence, sequence, length)
-        job.start(sequences, length)
-        job.trunk, job.private_cells = trunk, len(job.tokens) - length + job.extra_cells
-        self._running.append(job)
-        return len(job.rows)
+    @property
+    def _room(self) -> int:
+        """Rows that the batch can still take."""
+        return self._context.batch_rows - self._context.rows
 
-    def _start_alone(self, job: Job) -> int:
-        """Run a job that fits only an empty cache."""
-        for trunk in list(self._trunks):
-            self._drop(trunk)
-        return self._start(job, None, 0)
-
-    def _room(self, cells: int, sequences: int, spare: int = 0) -> bool:
-        """Whether this much is free, dropping idle trunks as needed. `spare` cells must be left over."""
-        if sum(len(job.sequences) for job in self._running) + sequences > self._parallel and self._running:
-            return False
-        while True:
-            used = self._trunks.cells + sum(job.private_cells for job in self._running)
-            if used + cells + spare <= self._context.cells and len(self._free) >= sequences:
-                return True
-            trunk = self._trunks.oldest_idle({id(job.trunk) for job in self._running})
-            if trunk is None:
-                return False
-            self._drop(trunk)
-
-    def _fill(self) -> list[tuple[Job, tuple[int, ...]]]:
-        """Put rows into the batch, writing jobs first; whose logits will come back, in order."""
-        taken: list[tuple[Job, tuple[int, ...]]] = []
-        room = self._context.batch_rows
-        for trunk in self._trunks:
-            while trunk.rows and room:
-                row = trunk.rows.popleft()
-                self._context.add(row.token, row.position, row.sequences, wants_logits=False)
-                room -= 1
-        for job in sorted(self._running, key=lambda job: len(job.rows) > 1):
-            while job.rows and room and len(taken) < _MAX_OUTPUTS:
-                row = job.rows.popleft()
-                self._context.add(row.token, row.position, row.sequences, row.slot is not None)
-                job.computed += 1
-                room -= 1
-                if row.slot is not None:
-                    taken.append((job, row.slot))
+    def _continue(self) -> list[tuple[Job, Tokens]]:
+        """Rows of nodes and jobs that have begun, those that write first; whose logits will come back."""
+        for node in self._tree:
+            if node.segment:
+                self._put_node(node)
+        taken: list[tuple[Job, Tokens]] = []
+        for job in sorted(self._running, key=lambda job: job.rows > 1):
+            taken += self._put(job)
         return taken
 
+    def _share_beginnings(self) -> None:
+        """Give the tree the beginnings that pay, as far as the jobs of one batch reach."""
+        rows, cells, index = self._context.rows, 0, 0
+        while index < len(self._waiting) and rows < self._context.batch_rows:
+            job = self._waiting[index]
+            match = self._tree.match(job)
+            index += 1
+            if match.node and not match.node.ready:
+                continue
+            neighbours = self._waiting[max(0, index - 2) : index - 1] + self._waiting[index : index + 1]
+            end = self._tree.worth_adding(job, neighbours, match.length)
+            cells += len(job.tokens) - match.length + job.extra_cells
+            if not end:
+                rows += len(job.tokens) - match.length
+                continue
+            if match.node:
+                match.node.used = self._context.decoded_rows
+            if not self._fits(cells, 2):
+                return
+            if self._ordered and self._crowds(end - match.length):
+                self._crowded |= index == 1 and len(self._tree) > 0
+                return
+            node = self._add_node(job, match, end)
+            rows, cells = rows + len(node.tokens), cells - len(node.tokens)
+
+    def _crowds(self, length: int) -> bool:
+        """Whether so much more of a tree would leave too little for whole batches."""
+        reserve = min(2 * self._context.batch_rows, self._context.cells // 2)
+        return self._tree.cells + length + reserve > self._context.cells
+
+    def _add_node(self, job: Job, match: Match, end: int) -> Node:
+        """Put a new node below the one that matches, cutting that one where the job leaves it."""
+        above = match.node
+        if above and match.length < above.end:
+            upper = self._free.pop()
+            self._context.share(above.sequence, upper, match.length)
+            above = self._tree.split(above, match.length, upper)
+        sequence = self._free.pop()
+        if above:
+            self._context.share(above.sequence, sequence, match.length)
+        self._scattered |= bool(self._running or self._buried_cells)
+        node = self._tree.add(job, Match(above, match.length), end, sequence, self._context.decoded_rows)
+        self._put_node(node)
+        return node
+
+    def _admit(self) -> list[tuple[Job, Tokens]]:
+        """Start waiting jobs while the batch can take their rows and the cache their cells."""
+        taken: list[tuple[Job, Tokens]] = []
+        index = 0
+        while index < len(self._waiting) and self._room:
+            job = self._waiting[index]
+            match = self._tree.match(job)
+            if match.node and not match.node.ready:
+                index += 1
+                continue
+            if match.node:
+                match.node.used = self._context.decoded_rows  # nothing makes room by dropping it
+            rows, outputs = job.rows_at_once(match.length)
+            whole = rows <= self._room and outputs <= _MAX_OUTPUTS - self._context.outputs
+            if self._ordered and self._context.rows and not whole:
+                break  # begun in this batch and ended in another, it would keep cells from being freed
+            private = len(job.tokens) - match.length + job.extra_cells
+            if not self._free_lanes(job.sequences_needed) or not self._fits(private, job.sequences_needed):
+                break
+            del self._waiting[index]
+            self._start(job, match, private)
+            taken += self._put(job)
+        return taken
+
+    def _start(self, job: Job, match: Match, private: int) -> None:
+        """Run a job on free sequences that begin with what the tree knows of it."""
+        sequences = [self._free.pop() for _ in range(job.sequences_needed)]
+        if match.node:
+            match.node.users += 1
+            for sequence in sequences:
+                self._context.share(match.node.sequence, sequence, match.length)
+        job.base, job.shared, job.private_cells = match.node, match.length, private
+        job.start(sequences, match.length)
+        self._running.append(job)
+
+    def _put_node(self, node: Node) -> None:
+        """As many rows of a node as fit."""
+        segment = node.segment
+        if segment and self._room:
+            part = segment.first(self._room)
+            self._context.add(part.tokens, part.position, part.sequences, wants_logits=False)
+            node.segment = segment.after(part)
+
+    def _put(self, job: Job) -> list[tuple[Job, Tokens]]:
+        """As many rows of a job as fit; which of its logits will come back."""
+        taken: list[tuple[Job, Tokens]] = []
+        while job.segments and self._room and self._context.outputs < _MAX_OUTPUTS:
+            segment = job.segments.popleft()
+            if segment.fork is not None and not self._fork(job, segment):
+                job.segments.appendleft(segment)
+                break
+            part = segment.first(self._room)
+            rest = segment.after(part)
+            slot = part.slot if rest is None else None
+            self._context.add(part.tokens, part.position, part.sequences, wants_logits=slot is not None)
+            job.computed += len(part.tokens)
+            if slot is not None:
+                taken.append((job, slot))
+            if rest:
+                job.segments.appendleft(rest)
+        return taken
+
+    def _fork(self, job: Job, segment: Segment) -> bool:
+        """Make a segment's own sequence; False where none is free."""
+        if not self._free:
+            return False
+        sequence = self._free.pop()
+        assert segment.fork is not None
+        assert segment.slot is not None
+        self._context.share(segment.fork, sequence, segment.position)
+        segment.sequences, segment.fork = np.array([sequence], dtype=np.int32), None
+        job.forked(segment.slot, sequence)
+        return True
+
+    # ── cells ────────────────────────────────────────────────────────────────────────────────────
+
+    def _free_lanes(self, sequences: int) -> bool:
+        """Whether jobs may take so many more sequences; one alone always may."""
+        return not self._running or sum(len(job.sequences) for job in self._running) + sequences <= self._parallel
+
+    def _fits(self, cells: int, sequences: int) -> bool:
+        """Whether this much is free; without order, nodes that nobody stands on make room."""
+        while True:
+            used = self._tree.cells + self._buried_cells + sum(job.private_cells for job in self._running)
+            if used + cells <= self._context.cells and len(self._free) >= sequences:
+                return True
+            node = None if self._ordered else self._tree.oldest_idle(self._context.decoded_rows)
+            if node is None:
+                return False
+            self._drop(node)
+
+    def _tidy(self) -> None:
+        """Before a step: give back what is no longer of use."""
+        if self._ordered:
+            if not self._running and all(node.ready for node in self._tree):
+                self._settle()
+            return
+        while (node := self._tree.oldest_idle(self._context.decoded_rows - _STALE_ROWS)) is not None:
+            self._drop(node)
+
+    def _settle(self) -> None:
+        """Nothing runs: free the buried cells, and the tree where it is scattered, too large or mostly unused."""
+        if self._buried_cells:
+            self._context.drop(_GRAVE)
+            self._buried_cells = 0
+        now, tree = self._context.decoded_rows, self._tree
+        stale = sum(len(node.tokens) for node in tree if node.used < now - _STALE_ROWS)
+        idle = 2 * stale > tree.cells > self._context.batch_rows
+        if self._scattered or self._crowded or idle or not self._first_fits():
+            self._forget_all()
+
+    def _first_fits(self) -> bool:
+        """Whether the first waiting job has room beside the tree."""
+        if not self._waiting:
+            return True
+        job = self._waiting[0]
+        private = len(job.tokens) - self._tree.match(job).length + job.extra_cells
+        return self._tree.cells + private <= self._context.cells
+
+    def _unblock(self) -> None:
+        """Nothing could be put into the batch: send the job begun last back, or start over with an empty cache."""
+        if self._running:
+            job = self._running.pop()
+            self._release(job)
+            bisect.insort(self._waiting, job, key=self._rank)
+        else:
+            self._forget_all()
+
+    def _forget_all(self) -> None:
+        self._tree = PrefixTree()
+        self._free = list(range(_LANES - 1, -1, -1))
+        self._buried_cells, self._scattered, self._crowded = 0, False, False
+        self._context.empty()
+
+    def _release(self, job: Job) -> None:
+        """Take a job's sequences back."""
+        for sequence in job.sequences:
+            if self._ordered:
+                self._context.share(sequence, _GRAVE, -1, start=job.shared)
+            self._context.drop(sequence)
+            self._free.append(sequence)
+        self._buried_cells += job.private_cells if self._ordered else 0
+        if isinstance(job.base, Node):
+            job.base.users -= 1
+        job.sequences, job.base, job.private_cells = [], None, 0
+
+    def _drop(self, node: Node) -> None:
+        self._tree.remove(node)
+        self._context.drop(node.sequence)
+        self._free.append(node.sequence)
+
+    # ── what comes out ───────────────────────────────────────────────────────────────────────────
+
     def _collect(self) -> list[Completion]:
-        """Completions of the jobs that have a result, their sequences freed."""
+        """Completions of the jobs that have a result, their sequences given back."""
         done = [job for job in self._running if job.result is not None]
         if done:
             self._running = [job for job in self._running if job.result is None]
@@ -165,29 +321,11 @@ class Scheduler:
 
     def _completion(self, job: Job) -> Completion:
         self._release(job)
-        result = job.result
-        assert result is not None  # _collect chose only such jobs
-        seconds = time.perf_counter() - self._started.pop(job.key)
-        return Completion(
-            key=result.key,
-            text=result.text,
-            loglikelihoods=result.loglikelihoods,
-            finish=result.finish,
-            prompt_tokens=result.prompt_tokens,
-            generated_tokens=result.generated_tokens,
-            computed_tokens=job.computed,
-            seconds=seconds,
-        )
-
-    def _release(self, job: Job) -> None:
         job.close()
-        for sequence in job.sequences:
-            self._forget(sequence)
+        assert job.result is not None  # _collect chose only such jobs
+        seconds = time.perf_counter() - self._started.pop(job.key)
+        return replace(job.result, computed_tokens=job.computed, seconds=seconds)
 
-    def _drop(self, trunk: Trunk) -> None:
-        self._trunks.remove(trunk)
-        self._forget(trunk.sequence)
-
-    def _forget(self, sequence: int) -> None:
-        self._context.drop(sequence)
-        self._free.append(sequence)
+    def _rank(self, job: Job) -> tuple[bool, bytes]:
+        """Waiting order. Long answers first, so that others fill their batches; with order, where they pin cells, last."""
+        return isinstance(job, GenerateJob) is self._ordered, job.order

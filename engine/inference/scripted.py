@@ -37,6 +37,8 @@ class ScriptedBackend:
         content: dict[str, Any] = {"kind": type(request).__name__.lower(), "prompt": prompt}
         if isinstance(request, Score):
             content |= {"continuations": list(request.continuations), "end": request.end}
+            if request.want == "winner":
+                content |= {"want": "winner", "bias": list(request.bias)}
         elif isinstance(request, Generate):
             content |= {"max_tokens": request.max_tokens, "temperature": request.temperature, "sample": request.sample}
             content |= {"top_p": request.top_p, "stop": list(request.stop), "grammar": request.grammar}
@@ -70,6 +72,10 @@ class ScriptedBackend:
                 computed_tokens=words,
             )
         scores = tuple(rounded(value) for value in answer)
+        if isinstance(prepared.request, Score) and prepared.request.want == "winner":
+            biased = [score + term for score, term in zip(scores, prepared.request.bias or (0.0,) * len(scores), strict=True)]
+            winner = biased.index(max(biased))
+            return Completion(key=key, winner=winner, prompt_tokens=words, computed_tokens=words)
         return Completion(key=key, loglikelihoods=scores, prompt_tokens=words, computed_tokens=words)
 
     def cancel(self) -> None:

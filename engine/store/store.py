@@ -83,6 +83,7 @@ class Store:
             key=key,
             text=answer.get("text"),
             loglikelihoods=None if scores is None else tuple(scores),
+            winner=answer.get("winner"),
             finish=answer.get("finish", ""),
             prompt_tokens=row[2],
             generated_tokens=row[3],
@@ -250,7 +251,7 @@ def _call_row(call: Call) -> tuple[Any, ...]:
     answer = canonical(
         {
             name: value
-            for name in ("text", "loglikelihoods", "error", "finish")
+            for name in ("text", "loglikelihoods", "winner", "error", "finish")
             if (value := getattr(done, name)) not in (None, "")
         }
         | ({"text": ""} if done.text == "" else {})

@@ -57,15 +57,26 @@ class Optimize:
     optimizer_model: str | None = None
 
 
+KVType = Literal["f32", "f16", "bf16", "q8_0", "q4_0"]
+
+
 @_strict
 @dataclass(frozen=True, slots=True)
 class RuntimeSettings:
-    """How the model runs. `auto` picks from the machine and the model."""
+    """How the model runs. `auto` picks from the machine and the model.
+
+    `deterministic: auto` is true where the model passes the test of `localgrad doctor --determinism`. With `tune`, what
+    `localgrad tune` found for the model is used.
+    """
 
     threads: Positive | Auto = "auto"
     context: Positive | Auto = "auto"
     parallel: Positive | Auto = "auto"
     gpu_layers: Annotated[int, Field(ge=-1)] = 0
+    main_gpu: Natural = 0
+    kv_type: KVType | Auto = "auto"
+    deterministic: bool | Auto = "auto"
+    tune: bool = True
 
 
 @_strict

@@ -1,0 +1,188 @@
+"""A llama.cpp context: one unified KV cache and one batch.
+
+Rows are added in segments and decoded together. What would abort the process is checked before llama.cpp is called.
+Nothing here is thread-safe; one owner thread calls all of it.
+"""
+
+import ctypes
+import time
+from dataclasses import dataclass
+
+import llama_cpp
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.errors import ModelError
+from engine.inference.llama import LlamaModel, last_complaint
+from engine.tasks.schema import KVType
+
+Ids = NDArray[np.int32]
+
+MAX_SEQUENCES = 256
+USABLE_SEQUENCES = MAX_SEQUENCES - 1  # the last one is for padding
+_SCRATCH = np.array([MAX_SEQUENCES - 1], dtype=np.int32)
+_KV_TYPES: dict[KVType, int] = {"f32": 0, "f16": 1, "bf16": 30, "q8_0": 8, "q4_0": 2}
+_OK = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """How a context is laid out: `cells` tokens of cache, at most `batch_rows` rows in a batch.
+
+    `padding` is the least number of rows, and of rows with logits, that a batch is filled up to: kernels for a single
+    row, or for a few, may round differently.
+    """
+
+    cells: int
+    batch_rows: int
+    threads: int
+    key_type: KVType = "f16"
+    value_type: KVType = "f16"
+    flash_attention: bool = True
+    padding: int = 1
+
+
+class LlamaContext:
+    """A unified KV cache and one batch. A row is a token at a position of one or more sequences."""
+
+    def __init__(self, model: LlamaModel, shape: Shape) -> None:
+        """Allocate the context.
+
+        Raises:
+            ModelError: there is not enough memory for it, or the model does not take this shape.
+        """
+        parameters = llama_cpp.llama_context_default_params()
+        parameters.n_ctx = shape.cells
+        self._padding = min(shape.padding, shape.batch_rows)
+        # A batch of fewer rows than there are sequences aborts the process.
+        parameters.n_batch = parameters.n_ubatch = max(shape.batch_rows + self._padding, MAX_SEQUENCES)
+        parameters.n_seq_max = MAX_SEQUENCES
+        parameters.n_threads = parameters.n_threads_batch = shape.threads
+        parameters.type_k, parameters.type_v = _KV_TYPES[shape.key_type], _KV_TYPES[shape.value_type]
+        parameters.flash_attn_type = int(shape.flash_attention)
+        parameters.kv_unified = True
+        parameters.no_perf = True
+        self.handle = llama_cpp.llama_init_from_model(model.handle, parameters)
+        if not self.handle:
+            raise ModelError(
+                f"no memory for a context of {shape.cells:,} tokens ({last_complaint()}); lower runtime.context"
+            )
+        self.cells = int(llama_cpp.llama_n_ctx(self.handle))
+        self.batch_rows = shape.batch_rows
+        self._vocabulary = model.vocabulary
+        self._memory = llama_cpp.llama_get_memory(self.handle)
+        self._batch = _Batch(shape.batch_rows + self._padding)
+        self.decoded_rows = 0
+        self.decode_seconds = 0.0
+
+    @property
+    def rows(self) -> int:
+        """Rows in the batch so far."""
+        return self._batch.rows
+
+    @property
+    def outputs(self) -> int:
+        """Rows in the batch so far whose logits are wanted."""
+        return self._batch.outputs
+
+    def add(self, tokens: Ids, position: int, sequences: Ids, wants_logits: bool) -> None:
+        """Put consecutive tokens into the batch, the first at `position`; `wants_logits` is about the last of them."""
+        assert self._batch.rows + len(tokens) <= self.batch_rows  # more would abort the process
+        self._batch.add(tokens, position, sequences, wants_logits)
+
+    def decode(self) -> NDArray[np.float32]:
+        """Compute the batch and empty it. Logits (segments that wanted them, vocabulary), in the order of adding.
+
+        The array is llama.cpp's own memory: read it before the next call.
+
+        Raises:
+            ModelError: the cache is full or the computation failed.
+        """
+        outputs, padded = self._batch.outputs, self._pad()
+        self.decoded_rows += self._batch.rows
+        started = time.perf_counter()
+        status = llama_cpp.llama_decode(self.handle, self._batch.struct())
+        logits = llama_cpp.llama_get_logits(self.handle) if status == _OK else None
+        self.decode_seconds += time.perf_counter() - started
+        self._batch.clear()
+        if padded:
+            self.drop(MAX_SEQUENCES - 1)
+        if status != _OK:
+            raise ModelError(f"llama_decode failed with status {status} ({last_complaint()})")
+        if outputs == 0:
+            return np.empty((0, self._vocabulary), dtype=np.float32)
+        address = ctypes.cast(logits, ctypes.c_void_p).value
+        memory = (ctypes.c_float * (outputs * self._vocabulary)).from_address(address or 0)
+        return np.ctypeslib.as_array(memory).reshape(outputs, self._vocabulary)
+
+    def _pad(self) -> bool:
+        """Fill a small batch up with rows of a sequence of their own."""
+        batch = self._batch
+        missing = self._padding - (min(batch.rows, batch.outputs) if batch.outputs else batch.rows)
+        for position in range(missing):
+            batch.add(_PAD_TOKEN, position, _SCRATCH, wants_logits=batch.outputs > 0)
+        return missing > 0
+
+    def share(self, source: int, target: int, end: int, start: int = 0) -> None:
+        """Let `target` hold the tokens of `source` from `start` to `end` (-1: all) too.
+
+        Metadata only in a unified cache.
+        """
+        llama_cpp.llama_memory_seq_cp(self._memory, source, target, start, end)
+
+    def drop(self, sequence: int) -> None:
+        """Forget a sequence; cells that no other one uses become free."""
+        llama_cpp.llama_memory_seq_rm(self._memory, sequence, -1, -1)
+
+    def empty(self) -> None:
+        """Forget everything, as if new."""
+        llama_cpp.llama_memory_clear(self._memory, False)
+
+    def close(self) -> None:
+        """Free the context."""
+        if self.handle:
+            llama_cpp.llama_free(self.handle)
+            self.handle = None
+
+
+_PAD_TOKEN = np.zeros(1, dtype=np.int32)
+
+
+class _Batch:
+    """The arrays of a `llama_batch`, held by numpy so that a segment of any length costs a few assignments."""
+
+    def __init__(self, rows: int) -> None:
+        self._tokens, self._positions = np.zeros(rows, np.int32), np.zeros(rows, np.int32)
+        self._counts, self._addresses = np.zeros(rows, np.int32), np.zeros(rows, np.uintp)
+        self._wanted = np.zeros(rows, np.int8)
+        self._sequences: list[Ids] = []  # kept until the batch is computed: llama.cpp reads them by address
+        self.rows = self.outputs = 0
+
+    def add(self, tokens: Ids, position: int, sequences: Ids, wants_logits: bool) -> None:
+        assert 0 < len(sequences) <= MAX_SEQUENCES
+        assert sequences.dtype == np.int32
+        start, end = self.rows, self.rows + len(tokens)
+        self._tokens[start:end] = tokens
+        self._positions[start:end] = np.arange(position, position + len(tokens))
+        self._counts[start:end] = len(sequences)
+        self._addresses[start:end] = sequences.ctypes.data
+        self._wanted[start:end] = 0
+        self._wanted[end - 1] = wants_logits
+        self._sequences.append(sequences)
+        self.rows, self.outputs = end, self.outputs + wants_logits
+
+    def clear(self) -> None:
+        self._sequences.clear()
+        self.rows = self.outputs = 0
+
+    def struct(self) -> llama_cpp.llama_batch:
+        """The batch as llama.cpp takes it; valid until the next `add` or `clear`."""
+        return llama_cpp.llama_batch(
+            n_tokens=self.rows,
+            token=self._tokens.ctypes.data_as(ctypes.POINTER(llama_cpp.llama_token)),
+            embd=None,
+            pos=self._positions.ctypes.data_as(ctypes.POINTER(llama_cpp.llama_pos)),
+            n_seq_id=self._counts.ctypes.data_as(ctypes.POINTER(ctypes.c_int32)),
+            seq_id=self._addresses.ctypes.data_as(ctypes.POINTER(ctypes.POINTER(llama_cpp.llama_seq_id))),
+            logits=self._wanted.ctypes.data_as(ctypes.POINTER(ctypes.c_int8)),
+        )
