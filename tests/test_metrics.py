@@ -50,6 +50,12 @@ def score(metric: str, text: str, *accepted: str) -> float:
         ("json_fields", '{"a": 1, "c": 0}', ('{"a": 1, "b": "x"}',), 1 / 3),
         ("json_fields", '{"a": 1, "b": 2, "c": 3}', ('{"a": 1}',), 1 / 3),
         ("json_fields", '{"a": {"b": [1, 2]}}', ('{"a": {"b": [1, 2]}}',), 1),
+        ("json_fields", '{"a": true, "b": 1}', ('{"a": 1, "b": true}',), 0),
+        ("json_fields", '{"a": 1, "b": 2.50}', ('{"a": 1.0, "b": 2.5}',), 1),
+        ("json_fields", '{"a": false, "b": null}', ('{"a": 0, "b": null}',), 0.5),
+        ("json_fields", '{"a": [1, {"b": true}]}', ('{"a": [1, {"b": 1}]}',), 0),
+        ("json_fields", '{"a": [1], "b": "1", "c": {}}', ('{"a": [1, 2], "b": 1, "c": {"d": 0}}',), 0),
+        ("json_fields", '{"a": ' + "[" * 900 + "]" * 900 + "}", ('{"a": ' + "[" * 900 + "]" * 900 + "}",), 1),
         ("json_fields", "{}", ("{}",), 1),
         ("json_fields", "no object", ('{"a": 1}',), 0),
         ("json_fields", "} {", ('{"a": 1}',), 0),
@@ -122,14 +128,16 @@ def test_token_f1_is_symmetric_in_range_and_full_for_itself(one: str, other: str
     assert score("token_f1", one, one) == 1
 
 
-JSON = st.dictionaries(st.sampled_from("abc"), st.none() | st.integers(0, 1) | st.text(max_size=2), max_size=3)
+JSON = st.dictionaries(
+    st.sampled_from("abc"), st.none() | st.booleans() | st.integers(0, 1) | st.text(max_size=2), max_size=3
+)
 
 
 @given(JSON, JSON)
 def test_json_fields_is_symmetric_and_full_only_for_equal_objects(one: object, other: object) -> None:
     value = score("json_fields", json.dumps(one), json.dumps(other))
     assert value == score("json_fields", json.dumps(other), json.dumps(one))
-    assert (value == 1) == (one == other)
+    assert (value == 1) == (json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True))
 
 
 @given(st.text(max_size=30), st.text(max_size=30))

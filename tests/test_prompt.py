@@ -1,13 +1,16 @@
 """Prompts exactly as the model reads them, replies back to fields, and data that can never forge a turn."""
 
+from collections.abc import Sequence
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.errors import ModelError
+from engine.errors import ContentError, ModelError
 from engine.inference.chat import ChatTemplate, Piece
+from engine.program.fields import as_fields
 from engine.program.parameters import Demo
-from engine.program.prompt import Layout, continuation, default_stops, label, parse, render
+from engine.program.prompt import Layout, continuation, default_stops, label, read_reply, render
 from engine.records import Chat, Message, Plain
 
 CHATML = (
@@ -91,6 +94,14 @@ def test_a_closed_answer_goes_on_with_a_space_only_in_plain_text() -> None:
 def test_plain_text_ends_by_default_where_the_next_example_would_begin() -> None:
     assert default_stops(("answer",), ("first_hint", "question"), chat=False) == ("\n\n", "\nFirst hint:")
     assert default_stops(("answer",), ("question",), chat=True) == ()
+
+
+def parse(reply: str, outputs: Sequence[str]) -> dict[str, str] | None:
+    """The reply's fields; None where one is missing."""
+    try:
+        return read_reply(reply, as_fields(outputs))
+    except ContentError:
+        return None
 
 
 @pytest.mark.parametrize(

@@ -13,13 +13,14 @@ executions give none.
 from collections.abc import Mapping, Sequence
 
 from engine.flows import Flow, ask, together
+from engine.program.grammar import prose
 from engine.program.graph import Program
 from engine.program.layer import Node
 from engine.program.parameters import Text
 from engine.program.prompt import label
 from engine.records import Chat, Feedback, Generate, Message, Step, Trace
 
-ONE_SENTENCE = r'root ::= [A-Z] [^\n\x00-\x1f]{10,240} [.] "\n"?'
+ONE_SENTENCE = prose(240)
 _CRITIQUE_TOKENS = 56
 _MAX_CRITIQUES = 6
 

@@ -142,4 +142,4 @@ def check_name(name: Any, what: str, path: tuple[str, ...] = ()) -> None:
 def declared_outputs(spec: Mapping[str, Any], name: str) -> tuple[str, ...]:
     """Output fields as a node's mapping declares them: `outputs`, else one field with the node's own name."""
     given = spec.get("outputs")
-    return tuple(map(str, given)) if isinstance(given, list) and given else (name,)
+    return tuple(map(str, given)) if isinstance(given, list | Mapping) and given else (name,)

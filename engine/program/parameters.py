@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from engine.errors import ContentError
+from engine.program.fields import Field
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +43,15 @@ class Text:
 
 @dataclass(frozen=True, slots=True)
 class Demos:
-    """Solved examples, in the order in which the prompt shows them, each with all fields of its node."""
+    """Solved examples, in the order in which the prompt shows them, each with all fields of its node.
+
+    What a demo gives for a field of `typed` is a value of its type, and is shown in its canonical form.
+    """
 
     value: tuple[Demo, ...]
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
+    typed: tuple[Field, ...] = ()
 
     def check(self, value: Any) -> tuple[Demo, ...]:
         """Demos (or their mappings) with exactly the node's fields, put into the node's order."""
@@ -66,11 +71,22 @@ class Demos:
                 raise ContentError(
                     f"a demo's {side} are {', '.join(known)}, found {', '.join(given) or 'none'}", (index,)
                 )
+        item = Demo(item.inputs, {**item.outputs, **self._canonical(item.outputs, index)})
+        for given, side in ((item.inputs, "inputs"), (item.outputs, "outputs")):
             if not all(isinstance(text, str) for text in given.values()):
                 raise ContentError(f"a demo's {side} are texts", (index,))
         return Demo(
             {name: item.inputs[name] for name in self.inputs}, {name: item.outputs[name] for name in self.outputs}
         )
+
+    def _canonical(self, outputs: Mapping[str, Any], index: int) -> dict[str, str]:
+        texts = {}
+        for field in self.typed:
+            try:
+                texts[field.name] = field.canonical(outputs[field.name])
+            except ContentError as error:
+                raise ContentError(f"{field.name}: {error}", (index, "outputs", field.name)) from None
+        return texts
 
 
 @dataclass(frozen=True, slots=True)

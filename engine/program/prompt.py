@@ -7,9 +7,14 @@ their beginning. Two styles:
     plain   one text, `Field: value` lines, demos separated by blank lines
 """
 
+import functools
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from engine.errors import ContentError
+from engine.program.fields import Field
+from engine.program.grammar import LINES, Exactly, Pattern, Repeat, Then, gbnf, optional
 from engine.program.parameters import Demo
 from engine.records import Chat, Message, Plain, Prompt
 
@@ -45,23 +50,44 @@ def continuation(text: str, chat: bool) -> str:
     return text if chat else f" {text}"
 
 
-def parse(reply: str, outputs: Sequence[str]) -> dict[str, str] | None:
-    """Output fields from what the model wrote after the prompt; None where a field is missing.
+def read_reply(reply: str, fields: Sequence[Field]) -> dict[str, str]:
+    """The canonical text of every field from what the model wrote after the prompt.
 
     One field takes the whole reply. Several stand on `Field:` lines in their order, the first of which the prompt
     has already begun.
+
+    Raises:
+        ContentError: a field is missing, or holds no value of its type.
     """
-    fields: dict[str, str] = {}
-    rest = reply
-    for name, following in zip(outputs, [*outputs[1:], None], strict=True):
-        if following is None:
-            fields[name] = rest.strip()
-            break
-        before, mark, rest = f"\n{rest}".partition(f"\n{label(following)}:")
-        if not mark:
-            return None
-        fields[name] = before.strip()
-    return fields
+    written = _split(reply, [field.name for field in fields])
+    if written is None:
+        raise ContentError(f"the reply lacks a field of {', '.join(field.name for field in fields)}")
+    texts = {}
+    for field in fields:
+        try:
+            texts[field.name] = field.canonical(written[field.name])
+        except ContentError as error:
+            raise ContentError(f"{field.name}: {error}") from None
+    return texts
+
+
+@functools.lru_cache(maxsize=256)
+def reply_grammar(fields: tuple[Field, ...], chat: bool) -> str | None:
+    """GBNF of a reply that `read_reply` can read; None where every field is text.
+
+    Every field but a last one of text stands on one line; a last one that is not may end its line.
+
+    Raises:
+        ContentError: the grammar is too large.
+    """
+    if all(field.is_text for field in fields):
+        return None
+    last = fields[-1]
+    parts: list[Pattern] = [] if chat and len(fields) == 1 else [Exactly(" ")]
+    for field, following in itertools.pairwise(fields):
+        parts += [field.type.pattern(), Exactly(f"\n{label(following.name)}: ")]
+    parts += [Repeat(LINES)] if last.is_text else [last.type.pattern(), optional(Exactly("\n"))]
+    return gbnf(Then(tuple(parts)))
 
 
 def default_stops(outputs: Sequence[str], inputs: Sequence[str], chat: bool) -> tuple[str, ...]:
@@ -72,6 +98,20 @@ def default_stops(outputs: Sequence[str], inputs: Sequence[str], chat: bool) -> 
 def label(name: str) -> str:
     """A field's name as a prompt writes it: `first_word` becomes `First word`."""
     return name.replace("_", " ").strip().capitalize()
+
+
+def _split(reply: str, outputs: Sequence[str]) -> dict[str, str] | None:
+    """What stands behind each label and its space, as it was written; None where a label is missing."""
+    if len(outputs) == 1:
+        return {outputs[0]: reply}
+    written: dict[str, str] = {}
+    rest = reply
+    for name, following in itertools.pairwise(outputs):
+        before, mark, rest = f"\n{rest}".partition(f"\n{label(following)}:")
+        if not mark:
+            return None
+        written[name] = before[1:].removeprefix(" ")
+    return {**written, outputs[-1]: rest.removeprefix(" ")}
 
 
 def _lines(values: Mapping[str, str]) -> str:

@@ -5,7 +5,7 @@ macro_f1           exact match per example; the figure is the mean F1 over the l
 contains           1 where an accepted answer stands in the text
 numeric            1 where the last number of the text is an accepted number
 token_f1           overlap of words, best accepted answer (SQuAD; Rajpurkar 2016, with its normalization)
-json_fields        share of an accepted JSON object's fields that the text's object repeats exactly
+json_fields        share of an accepted JSON object's fields that the text's object repeats (1 is 1.0, true is not 1)
 choice_likelihood  the probability that the program gave to the accepted choices
 """
 
@@ -138,10 +138,24 @@ def _shared_fields(found: dict[str, object] | None, wanted: dict[str, object] | 
         return 0.0
     fields = found.keys() | wanted.keys()
     return (
-        sum(1 for name in fields if name in found and name in wanted and found[name] == wanted[name]) / len(fields)
+        sum(1 for name in fields if name in found and name in wanted and _same(found[name], wanted[name])) / len(fields)
         if fields
         else 1.0
     )
+
+
+def _same(found: object, wanted: object) -> bool:
+    """Whether two JSON values are equal: 1 is 1.0, but true is not 1, at whatever depth."""
+    pairs = [(found, wanted)]
+    while pairs:  # no recursion: JSON may be nested more deeply than Python calls may be
+        one, other = pairs.pop()
+        if isinstance(one, dict) and isinstance(other, dict) and one.keys() == other.keys():
+            pairs += [(one[name], other[name]) for name in one]
+        elif isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
+            pairs += zip(one, other, strict=True)
+        elif isinstance(one, dict | list) or isinstance(one, bool) != isinstance(other, bool) or one != other:
+            return False
+    return True
 
 
 def _choice_likelihood(prediction: Prediction, example: Example) -> float:

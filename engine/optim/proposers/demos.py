@@ -18,6 +18,7 @@ from typing import Any
 
 from numpy.random import Generator
 
+from engine.errors import ContentError
 from engine.feedback.losses import mean_loss
 from engine.flows import Flow, together
 from engine.forward import forward
@@ -145,7 +146,8 @@ def _demonstrations(history: History, pool: Sequence[Example]) -> Flow[list[tupl
     if not nodes:
         return []
     if len(history.incumbent.nodes) == 1 and len(nodes[0].layer.outputs) == 1:
-        return [(example.target, {nodes[0].name: _labelled(nodes[0], example)}) for example in pool if example.target]
+        labelled = [(example.target, _labelled(nodes[0], example)) for example in pool if example.target]
+        return [(target, {nodes[0].name: demo}) for target, demo in labelled if _can_be_shown(nodes[0], demo)]
     traces = yield from forward(history.incumbent, pool[: max(8, history.allowance_calls // 4)], history.metric)
     return [(trace.prediction.text, _bootstrapped(nodes, trace)) for trace in traces if trace.score >= 1.0]
 
@@ -153,6 +155,15 @@ def _demonstrations(history: History, pool: Sequence[Example]) -> Flow[list[tupl
 def _labelled(node: Node, example: Example) -> Demo:
     inputs = {name: example.inputs[reference] for name, reference in node.sources.items()}
     return Demo(inputs, {node.layer.outputs[0]: example.target or ""})
+
+
+def _can_be_shown(node: Node, demo: Demo) -> bool:
+    """Whether the demo's outputs are of the node's types; an accepted answer may be written otherwise."""
+    try:
+        node.parameters()["demos"].check([demo])
+    except ContentError:
+        return False
+    return True
 
 
 def _bootstrapped(nodes: Sequence[Node], trace: Trace) -> dict[str, Demo]:

@@ -9,10 +9,11 @@ from numpy.random import Generator
 
 from engine.flows import Flow, ask, together
 from engine.optim.history import History, Proposal
+from engine.program.grammar import prose
 from engine.program.parameters import Text
 from engine.records import Chat, Feedback, Generate, Message
 
-_PARAGRAPH = r'root ::= [A-Z] [^\n\x00-\x1f]{10,400} [.] "\n"?'
+_PARAGRAPH = prose(400)
 _TOKENS = 96
 _SAMPLES = 3
 _TEMPERATURE = 0.7

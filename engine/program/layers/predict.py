@@ -2,7 +2,7 @@
 
 With `choices` the answer is the choice whose log-likelihood plus bias is highest (contextual calibration with a learned
 bias; Zhao 2021, section 5, has a diagonal affine correction instead). Without, the model writes open text up to
-`max_tokens` or a stop.
+`max_tokens` or a stop. Outputs that have a type other than text are written under a grammar, so that they parse.
 """
 
 import math
@@ -12,10 +12,11 @@ from typing import Any, ClassVar, Literal, Self
 
 from engine.errors import ContentError
 from engine.flows import Flow, ask
+from engine.program.fields import Field, as_fields, to_plain
 from engine.program.layer import Layer, LayerResult, check_name, declared_outputs
 from engine.program.parameters import Bias, Choice, Demo, Demos, Number, Parameter, Text
-from engine.program.prompt import Layout, continuation, default_stops, parse, render
-from engine.records import Generate, Score
+from engine.program.prompt import Layout, continuation, default_stops, read_reply, render, reply_grammar
+from engine.records import Completion, Generate, Score
 from engine.tasks.taskfile import nearest
 
 Style = Literal["chat", "plain"]
@@ -26,12 +27,14 @@ YesNo = Literal["yes", "no"]
 class Predict(Layer):
     """One model call. `output` names its fields, the main one last; with `choices` there is exactly one.
 
+    As a mapping it also says what each field holds, such as `{"reason": "text", "amount": "float"}`.
+
     Raises:
         ContentError: settings that contradict one another.
     """
 
     instruction: str
-    output: tuple[str, ...] | str = ("answer",)
+    output: str | Sequence[str | Field] | Mapping[str, Any] = ("answer",)
     choices: tuple[str, ...] = ()
     demos: tuple[Demo, ...] = ()
     style: Style = "chat"
@@ -44,32 +47,50 @@ class Predict(Layer):
     kind: ClassVar[str] = "predict"
 
     def __post_init__(self) -> None:
-        for name in ("output", "choices", "demos", "bias", "stop"):
+        for name in ("choices", "demos", "bias", "stop"):
             value = getattr(self, name)
             object.__setattr__(self, name, (value,) if isinstance(value, str) else tuple(value))
-        for name in self.output:
-            check_name(name, "output", ("outputs",))
-        if len(set(self.output)) != len(self.output):
-            raise ContentError("an output is named twice", ("outputs",))
-        if self.choices:
-            _check_choices(self.choices)
-            if len(self.output) != 1:
-                raise ContentError("closed choices need exactly one output", ("outputs",))
+        try:
+            object.__setattr__(self, "output", as_fields(self.output))
+        except ContentError as error:
+            raise ContentError(str(error), ("outputs", *error.path)) from None
+        self._check_outputs()
         for name in ("temperature", "max_tokens") if self.choices else ("list_choices", "bias"):
             if getattr(self, name) != _DEFAULTS[name]:
                 raise _meaningless(name, self.choices)
 
+    def _check_outputs(self) -> None:
+        if not self.outputs:
+            raise ContentError("at least one output is needed", ("outputs",))
+        for name in self.outputs:
+            check_name(name, "output", ("outputs",))
+        if len(set(self.outputs)) != len(self.outputs):
+            raise ContentError("an output is named twice", ("outputs",))
+        if self.choices:
+            _check_choices(self.choices)
+            if len(self.outputs) != 1 or not self.fields[0].is_text:
+                raise ContentError("closed choices need exactly one output, of text", ("outputs",))
+        try:
+            reply_grammar(self.fields, chat=False)
+        except ContentError as error:
+            raise ContentError(f"outputs: {error}", ("outputs",)) from None
+
+    @property
+    def fields(self) -> tuple[Field, ...]:
+        """The output fields with their types, the main one last."""
+        assert isinstance(self.output, tuple)  # __post_init__ made it one
+        return self.output
+
     @property
     def outputs(self) -> tuple[str, ...]:
         """The output fields, the main one last."""
-        assert isinstance(self.output, tuple)  # __post_init__ made it one
-        return self.output
+        return tuple(field.name for field in self.fields)
 
     def parameters(self, inputs: tuple[str, ...]) -> dict[str, Parameter]:
         """instruction, demos, style; with choices list_choices and bias; otherwise temperature and max_tokens."""
         common: dict[str, Parameter] = {
             "instruction": Text(self.instruction),
-            "demos": Demos(self.demos, inputs, self.outputs),
+            "demos": Demos(self.demos, inputs, self.outputs, tuple(item for item in self.fields if not item.is_text)),
             "style": Choice(self.style, ("chat", "plain")),
         }
         if self.choices:
@@ -102,15 +123,27 @@ class Predict(Layer):
         )
 
     def _write(self, inputs: Mapping[str, str]) -> Flow[LayerResult]:
-        stop = self.stop or default_stops(self.outputs, tuple(inputs), self.style == "chat")
-        request = Generate(render(self._layout(), inputs), int(self.max_tokens), stop, self.temperature)
-        completion = yield from ask(request)
+        chat = self.style == "chat"
+        grammar = reply_grammar(self.fields, chat)
+        ends_itself = grammar is not None and not self.fields[-1].is_text
+        stop = self.stop or (() if ends_itself else default_stops(self.outputs, tuple(inputs), chat))
+        prompt = render(self._layout(), inputs)
+        completion = yield from ask(Generate(prompt, int(self.max_tokens), stop, self.temperature, grammar=grammar))
+        return self._read(completion)
+
+    def _read(self, completion: Completion) -> LayerResult:
+        """The fields of a reply. A typed one that its cap cut off before it was surely over is an error."""
         if completion.text is None:
             return LayerResult(error=completion.error)
-        found = parse(completion.text, self.outputs)
-        if found is None:
-            return LayerResult(error=f"unparsed: the reply lacks a field of {', '.join(self.outputs)}")
-        return LayerResult(outputs=found)
+        at_cap = completion.finish == "length" and not all(field.is_text for field in self.fields)
+        truncated = LayerResult(error=f"unparsed: the reply was truncated at {completion.generated_tokens} tokens")
+        try:
+            found = read_reply(completion.text, self.fields)
+        except ContentError as error:
+            return truncated if at_cap else LayerResult(error=f"unparsed: {error}")
+        last = self.fields[-1]
+        over = last.is_text or completion.text.endswith("\n") or not last.type.goes_on(found[last.name])
+        return LayerResult(outputs=found) if over or not at_cap else truncated
 
     def _layout(self) -> Layout:
         listed = self.choices if self.list_choices == "yes" else ()
@@ -118,7 +151,7 @@ class Predict(Layer):
 
     def to_mapping(self) -> dict[str, Any]:
         """Settings as plain data; those at their defaults are left out."""
-        mapping: dict[str, Any] = {"outputs": list(self.outputs), "instruction": self.instruction}
+        mapping: dict[str, Any] = {"outputs": to_plain(self.fields), "instruction": self.instruction}
         if self.choices:
             mapping["choices"] = list(self.choices)
         for name in ("style", "list_choices", "temperature", "max_tokens"):
@@ -141,11 +174,12 @@ class Predict(Layer):
                 raise ContentError(f"unknown key {key!r}: {nearest(str(key), known)}", (key,))
         if "instruction" not in mapping:
             raise ContentError("an instruction is missing")
-        for name in ("outputs", "choices", "stop"):
+        typed = mapping.get("outputs") if isinstance(mapping.get("outputs"), Mapping) else None
+        for name in ("choices", "stop") if typed else ("outputs", "choices", "stop"):
             _check_texts(mapping.get(name, ()), name)
         blank = cls(
             "-",
-            declared_outputs(mapping, output),
+            typed or declared_outputs(mapping, output),
             tuple(mapping.get("choices", ())),
             stop=tuple(mapping.get("stop", ())),
         )
