@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from engine.cli import terminal
 from engine.errors import ModelError
 from engine.inference.opening import open_runtime
 from engine.inference.runtime import Runtime
@@ -63,6 +64,7 @@ def task_runtime(task: Task, store: str | None) -> Iterator[Runtime]:
         settings=task.file.runtime,
     ) as runtime:
         yield runtime
+        _tell_notes(runtime)
 
 
 @contextmanager
@@ -77,6 +79,7 @@ def saved_runtime(
     with open_runtime(saved.model, store=store_path(path, store), folder=path.parent, settings=settings) as runtime:
         check_model(saved, runtime, path)
         yield runtime
+        _tell_notes(runtime)
 
 
 def check_model(saved: SavedProgram, runtime: Runtime, path: Path) -> None:
@@ -93,3 +96,9 @@ def check_model(saved: SavedProgram, runtime: Runtime, path: Path) -> None:
 def with_model(task: Task, model: str | None) -> Task:
     """The task with another model, where one is given."""
     return replace(task, file=replace(task.file, model=model)) if model else task
+
+
+def _tell_notes(runtime: Runtime) -> None:
+    """Say once, on stderr, what a person should know about how the models answered."""
+    for note in dict.fromkeys((*runtime.backend("task").notes, *runtime.backend("optimizer").notes)):
+        terminal.complain(note)

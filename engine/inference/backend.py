@@ -31,6 +31,10 @@ class Backend(Protocol):
     name: str
     sha256: str
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a person should know about how this model answers, one sentence each; it may grow with use."""
+
     def prepare(self, request: Request) -> Prepared:
         """Render the prompt. Cheap; called for cached requests too."""
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from engine.errors import ModelError
 from engine.inference.llama import LlamaModel, last_complaint
+from engine.inference.memory import KV_TYPES
 from engine.tasks.schema import KVType
 
 Ids = NDArray[np.int32]
@@ -21,7 +22,6 @@ Ids = NDArray[np.int32]
 MAX_SEQUENCES = 256
 USABLE_SEQUENCES = MAX_SEQUENCES - 1  # the last one is for padding
 _SCRATCH = np.array([MAX_SEQUENCES - 1], dtype=np.int32)
-_KV_TYPES: dict[KVType, int] = {"f32": 0, "f16": 1, "bf16": 30, "q8_0": 8, "q4_0": 2}
 _OK = 0
 
 
@@ -58,7 +58,8 @@ class LlamaContext:
         parameters.n_batch = parameters.n_ubatch = max(shape.batch_rows + self._padding, MAX_SEQUENCES)
         parameters.n_seq_max = MAX_SEQUENCES
         parameters.n_threads = parameters.n_threads_batch = shape.threads
-        parameters.type_k, parameters.type_v = _KV_TYPES[shape.key_type], _KV_TYPES[shape.value_type]
+        parameters.type_k = KV_TYPES[shape.key_type].ggml_type
+        parameters.type_v = KV_TYPES[shape.value_type].ggml_type
         parameters.flash_attn_type = int(shape.flash_attention)
         parameters.kv_unified = True
         parameters.no_perf = True
@@ -102,7 +103,7 @@ class LlamaContext:
         self.decoded_rows += self._batch.rows
         started = time.perf_counter()
         status = llama_cpp.llama_decode(self.handle, self._batch.struct())
-        logits = llama_cpp.llama_get_logits(self.handle) if status == _OK else None
+        address = ctypes.cast(llama_cpp.llama_get_logits(self.handle), ctypes.c_void_p).value if status == _OK else 0
         self.decode_seconds += time.perf_counter() - started
         self._batch.clear()
         if padded:
@@ -111,7 +112,6 @@ class LlamaContext:
             raise ModelError(f"llama_decode failed with status {status} ({last_complaint()})")
         if outputs == 0:
             return np.empty((0, self._vocabulary), dtype=np.float32)
-        address = ctypes.cast(logits, ctypes.c_void_p).value
         memory = (ctypes.c_float * (outputs * self._vocabulary)).from_address(address or 0)
         return np.ctypeslib.as_array(memory).reshape(outputs, self._vocabulary)
 

@@ -44,7 +44,7 @@ class LlamaBackend:
         """
         self._model = LlamaModel(path, settings.gpu_layers, settings.main_gpu)
         self._profile = Profile(sha256, machine_key(build_identity()))
-        self.name, self.sha256 = name, sha256
+        self.name, self.sha256, self.notes = name, sha256, ()
         self.shape, self.deterministic = self._policy(settings)
         self._context = LlamaContext(self._model, self.shape)
         parallel = _PARALLEL if settings.parallel == "auto" else settings.parallel

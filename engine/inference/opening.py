@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 from engine.errors import ModelError
+from engine.inference.address import is_address
 from engine.inference.backend import Backend
 from engine.inference.models import find_model
 from engine.inference.runtime import Runtime
@@ -25,11 +26,8 @@ def open_backend(name: str, folder: Path, settings: RuntimeSettings) -> Backend:
     scripted = _SCRIPTED.fullmatch(name)
     if scripted:
         return ScriptedBackend(keyword_script, name="scripted", delay_s=int(scripted["delay"] or 0) / 1000)
-    if name.startswith(("http://", "https://")):
-        raise ModelError(
-            f"{name}: this version runs GGUF files in process only; "
-            "give a manifest name, a path.gguf or hf:user/repo:QUANT"
-        )
+    if is_address(name):
+        return _open_remote(name, settings)
     from engine.inference.local import LlamaBackend  # here, because importing llama_cpp takes 0.3 s
 
     model = find_model(name, folder)
@@ -58,3 +56,13 @@ def open_runtime(
     if optimizer_model and optimizer_model != model:
         backends["optimizer"] = open_backend(optimizer_model, Path(folder), settings)
     return Runtime(backends, opened)
+
+
+def _open_remote(name: str, settings: RuntimeSettings) -> Backend:
+    try:
+        from engine.inference.remote import RemoteBackend  # here, because httpx comes with an extra
+    except ModuleNotFoundError as error:
+        if error.name != "httpx":
+            raise
+        raise ModelError("a model on a server needs httpx: pip install 'localgrad[remote]'") from None
+    return RemoteBackend(name, settings)

@@ -9,11 +9,13 @@ import json
 import os
 import platform
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from engine.tasks.schema import KVType
+
+T = TypeVar("T", "Tuning", "Verdict")
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,9 +102,9 @@ class Profile:
             return
 
 
-def _record(kind: type, value: Any) -> Any:
+def _record(kind: type[T], value: Any) -> T | None:
     """A record from its mapping; None where the mapping is not exactly one of this version."""
-    if not isinstance(value, dict) or value.keys() != {item.name for item in fields(kind)}:
+    if not isinstance(value, dict) or value.keys() != set(kind.__dataclass_fields__):
         return None
     return kind(**value)
 

@@ -25,7 +25,7 @@ class ScriptedBackend:
 
     def __init__(self, script: Script, name: str = "scripted", delay_s: float = 0.0, context: int = 8192) -> None:
         """Prompts of more than `context` words are refused, as a model refuses what does not fit."""
-        self.name, self.sha256 = name, ""
+        self.name, self.sha256, self.notes = name, "", ()
         self.identity = f"{name} {getattr(script, '__name__', 'script')}"
         self._script, self._delay_s, self._context = script, delay_s, context
         self._template = ChatTemplate(_TURNS)

@@ -66,7 +66,7 @@ class RuntimeSettings:
     """How the model runs. `auto` picks from the machine and the model.
 
     `deterministic: auto` is true where the model passes the test of `localgrad doctor --determinism`. With `tune`, what
-    `localgrad tune` found for the model is used.
+    `localgrad tune` found for the model is used. `allow_remote` lets prompts go to a server on another machine.
     """
 
     threads: Positive | Auto = "auto"
@@ -77,6 +77,7 @@ class RuntimeSettings:
     kv_type: KVType | Auto = "auto"
     deterministic: bool | Auto = "auto"
     tune: bool = True
+    allow_remote: bool = False
 
 
 @_strict
