@@ -1,6 +1,5 @@
 """The runtime on scripted backends: what is asked together is asked once, nothing is used before it is stored."""
 
-import contextlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -295,9 +294,7 @@ class Interrupted(ScriptedBackend):
         self.cancelled += 1
 
 
-def test_an_interrupt_keeps_whole_batches_only(tmp_path: Path) -> None:
-    """A part of one would be resumed beside other companions, which changes last bits."""
-
+def test_an_interrupt_keeps_every_finished_call(tmp_path: Path) -> None:
     def chain(name: str) -> Flow[str]:
         first = yield from said(name)
         return (yield from said(f"{first} again"))
@@ -307,39 +304,28 @@ def test_an_interrupt_keeps_whole_batches_only(tmp_path: Path) -> None:
     with Runtime({"task": backend}, Store(path)) as runtime, pytest.raises(KeyboardInterrupt):
         runtime.run(together([chain("a"), chain("b")]))
     assert backend.cancelled == 1
-    assert sorted(row[4] for row in stored(path, "calls")) == ["a", "b"]
+    assert sorted(row[4] for row in stored(path, "calls")) == ["A again", "a", "b"]
 
 
-def test_batches_are_cut_by_the_order_of_asking_whatever_the_store_knows(tmp_path: Path) -> None:
-    """A run that was cut and goes on meets the batches it would have met."""
-
-    class Batched(ScriptedBackend):
-        def __init__(self, die_after: int) -> None:
-            super().__init__(Recording())
-            self.batches: list[list[str]] = []
-            self.die_after = die_after
+def test_a_flow_goes_on_while_others_still_wait() -> None:
+    class Slow(ScriptedBackend):
+        """Keeps the request `slow` back until something was asked after it."""
 
         def submit(self, asked: Sequence[tuple[str, Prepared]], reply: Reply) -> None:
-            if len(self.batches) == self.die_after:
-                raise KeyboardInterrupt
-            self.batches.append([prepared.prompt for _, prepared in asked])
-            super().submit(asked, reply)
+            kept = [item for item in asked if item[1].prompt == "slow"]
+            super().submit([item for item in asked if item not in kept], reply)
+            if kept:
+                self.kept = kept
+            elif any(prepared.prompt == "third" for _, prepared in asked):
+                super().submit(self.kept, reply)
 
-    def chain(number: int) -> Flow[str]:
-        first = yield from said(f"first {number}")
-        return (yield from said(f"second {number} {first}"))
+    def chain() -> Flow[str]:
+        for text in ("first", "second", "third"):
+            answer = yield from said(text)
+        return answer
 
-    def batches(path: Path, die_after: int) -> list[list[str]]:
-        backend = Batched(die_after)
-        with Runtime({"task": backend}, Store(path)) as runtime, contextlib.suppress(KeyboardInterrupt):
-            runtime.run(together([chain(number) for number in range(300)]))
-        return backend.batches
-
-    whole = batches(tmp_path / "whole.db", die_after=99)
-    assert len(whole) > 4
-    for die_after in range(1, len(whole)):
-        path = tmp_path / f"{die_after}.db"
-        assert batches(path, die_after) + batches(path, 99) == whole
+    with Runtime({"task": Slow(Recording())}, Store(":memory:")) as runtime:
+        assert runtime.run(together([said("slow"), chain()])) == ["SLOW", "THIRD"]
 
 
 def test_what_allow_raises_ends_the_run_and_finished_calls_are_stored(tmp_path: Path) -> None:
@@ -391,7 +377,7 @@ def test_watch_is_told_the_totals_and_what_is_open() -> None:
 
     with opened(Recording()) as runtime:
         runtime.run(together([said("a"), said("b")]), watch=watch)
-    assert told == [(2, 1), (2, 0)]
+    assert told == [(2, 0)]
 
 
 # ── two backends ─────────────────────────────────────────────────────────────────────────────────

@@ -33,9 +33,9 @@ _TILED = ("f16", "f32")
 
 _TEXTS = (
     "The harbour was quiet that morning, and the fishermen mended their nets while they waited for the fog to lift. ",
-    "Nobody in the village could remember who had planted the old walnut tree beside the well, but all had eaten of it. ",
+    "Nobody in the village could remember who had planted the old walnut tree beside the well, but all ate of it. ",
 )
-_ENDS = ("Then the bell rang", "A boy came running with a letter in his hand", "It was going to be hot", "So they left")
+_ENDS = ("Then the bell rang", "A boy came running with a letter in his hand", "It was to be hot", "So they left")
 
 
 def deterministic_shape(shape: Shape, padding: int) -> Shape:

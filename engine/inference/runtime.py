@@ -110,7 +110,7 @@ class _Session:
             if root.missing:  # something was raised: drop what is in progress, what was finished stays
                 for backend in self._backends():
                     backend.cancel()
-            self._commit([])
+            self._commit(self._arrived())
 
     def _backends(self) -> list[Backend]:
         unique = {
@@ -186,10 +186,7 @@ class _Session:
     def _receive(self) -> None:
         """Wait for completions, commit those that have come, and ready the flows that wait for them."""
         usage = self._runtime.usage
-        arrived = [self._replies.get()]
-        while not self._replies.empty():
-            arrived.append(self._replies.get())
-        completions = [replace(completion, key=key) for key, completion in arrived]
+        completions = [self._reply(), *self._arrived()]
         usage.computed_tokens = sum(backend.computed_tokens() for backend in self._backends())
         self._commit(completions)
         for completion in completions:
@@ -198,6 +195,17 @@ class _Session:
                 self._ready.append((frame, completion))
         self._watch(usage, len(self._waiting))
         self._allow(usage)
+
+    def _reply(self) -> Completion:
+        key, completion = self._replies.get()
+        return replace(completion, key=key)
+
+    def _arrived(self) -> list[Completion]:
+        """Completions that are here already."""
+        found = []
+        while not self._replies.empty():
+            found.append(self._reply())
+        return found
 
     def _commit(self, arrived: Sequence[Completion]) -> None:
         calls = []

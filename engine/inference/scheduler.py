@@ -327,5 +327,5 @@ class Scheduler:
         return replace(job.result, computed_tokens=job.computed, seconds=seconds)
 
     def _rank(self, job: Job) -> tuple[bool, bytes]:
-        """Waiting order. Long answers first, so that others fill their batches; with order, where they pin cells, last."""
+        """Waiting order. Long answers first, for others to fill their batches; with order they pin cells, so last."""
         return isinstance(job, GenerateJob) is self._ordered, job.order

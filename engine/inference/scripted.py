@@ -73,7 +73,9 @@ class ScriptedBackend:
             )
         scores = tuple(rounded(value) for value in answer)
         if isinstance(prepared.request, Score) and prepared.request.want == "winner":
-            biased = [score + term for score, term in zip(scores, prepared.request.bias or (0.0,) * len(scores), strict=True)]
+            biased = [
+                score + term for score, term in zip(scores, prepared.request.bias or (0.0,) * len(scores), strict=True)
+            ]
             winner = biased.index(max(biased))
             return Completion(key=key, winner=winner, prompt_tokens=words, computed_tokens=words)
         return Completion(key=key, loglikelihoods=scores, prompt_tokens=words, computed_tokens=words)
