@@ -103,8 +103,8 @@ def test_an_unknown_key_at_any_depth_names_its_line_and_the_nearest_key(
 def test_an_unknown_key_like_no_other_lists_the_known_ones(tmp_path: Path) -> None:
     said = complaint(written(tmp_path, GOOD + "runtime:\n  zzz: 1\n"))
     assert said == (
-        "task.yaml:10: unknown key 'runtime.zzz': known here: threads, context, parallel, gpu_layers, main_gpu, kv_type, "
-        "deterministic, tune, allow_remote"
+        "task.yaml:10: unknown key 'runtime.zzz': known here: threads, context, parallel, gpu_layers, main_gpu, "
+        "kv_type, deterministic, tune, allow_remote"
     )
 
 

@@ -51,7 +51,7 @@ def _python() -> Finding:
 
 
 def _machine() -> Finding:
-    from engine.inference.local import available_cores
+    from engine.inference.policy import available_cores
 
     free = shutil.disk_usage(Path.cwd()).free / 1e9
     return Finding(

@@ -144,6 +144,11 @@ class Grammar:
 _CANDIDATE = np.dtype([("id", np.int32), ("logit", np.float32), ("p", np.float32)])
 
 
+def offloads() -> bool:
+    """Whether this build of llama.cpp can put layers on a GPU."""
+    return bool(llama_cpp.llama_supports_gpu_offload())
+
+
 def build_identity() -> str:
     """What about the runtime changes answers: its version and the instruction sets it was built to use."""
     info = llama_cpp.llama_print_system_info().decode("utf-8", "replace").strip()

@@ -5,7 +5,6 @@ touches the context.
 """
 
 import functools
-import os
 import queue
 import threading
 from collections.abc import Sequence
@@ -17,38 +16,36 @@ from engine.errors import ModelError
 from engine.inference.backend import Prepared, Reply
 from engine.inference.chat import ChatTemplate, Piece
 from engine.inference.choices import LabelTree
-from engine.inference.context import LlamaContext, Shape
-from engine.inference.determinism import deterministic_shape, examine
+from engine.inference.gguf import read_header
 from engine.inference.jobs import GenerateJob, Job, ScoreJob, WinnerJob
 from engine.inference.llama import LlamaModel, build_identity
-from engine.inference.profiles import Profile, Verdict, machine_key
-from engine.inference.scheduler import Scheduler
+from engine.inference.policy import check_memory, decide, planned_shape
+from engine.inference.profiles import AS_IS, Profile, Tuning, machine_key
 from engine.records import Completion, Generate, Prompt, Request, Score
 from engine.store.keys import seed_of
-from engine.tasks.schema import KVType, RuntimeSettings
-
-_BATCH_ROWS = 512
-_CONTEXT = 8192
-_PARALLEL = 240
+from engine.tasks.schema import RuntimeSettings
 
 
 class LlamaBackend:
     """A GGUF model on this machine, as a `Backend`."""
 
-    def __init__(self, path: Path, sha256: str, name: str, settings: RuntimeSettings) -> None:
-        """Load the model and start its thread.
+    def __init__(
+        self, path: Path, sha256: str, name: str, settings: RuntimeSettings, tuning: Tuning | None = None
+    ) -> None:
+        """Load the model and start its thread. `sha256` is that of the original where `path` is a tuned copy.
 
         Raises:
             ModelError: the file cannot be loaded, there is not enough memory, or `deterministic` is asked for and the
                 model does not pass the test.
         """
+        header = read_header(path)
+        shape = planned_shape(header, settings, tuning)
+        self.memory = check_memory(header, shape, settings, name)
         self._model = LlamaModel(path, settings.gpu_layers, settings.main_gpu)
-        self._profile = Profile(sha256, machine_key(build_identity()))
-        self.name, self.sha256, self.notes = name, sha256, ()
-        self.shape, self.deterministic = self._policy(settings)
-        self._context = LlamaContext(self._model, self.shape)
-        parallel = _PARALLEL if settings.parallel == "auto" else settings.parallel
-        self._scheduler = Scheduler(self._context, parallel, ordered=self.deterministic)
+        self.name, self.sha256, self.model_path, self.notes = name, sha256, path, ()
+        profile = Profile(sha256, machine_key(build_identity()))
+        self.policy = decide(self._model, shape, settings, profile, name)
+        self._context, self._scheduler = self.policy.open(self._model)
         self._template = ChatTemplate(
             self._model.chat_template,
             self._model.token_text(self._model.bos),
@@ -57,41 +54,13 @@ class LlamaBackend:
         )
         self._end_of_turn = self._find_end_of_turn()
         self._tree = functools.lru_cache(maxsize=256)(self._label_tree)
-        numerics = f"deterministic {self.shape.padding}" if self.deterministic else "throughput"
-        types = f"{self.shape.key_type}/{self.shape.value_type}"
-        self.identity = f"{sha256} | {build_identity()} | {numerics} {types}"
+        layout = f" as {tuning.layout}" if tuning and tuning.layout != AS_IS else ""
+        self.identity = f"{sha256}{layout} | {build_identity()} | {self.policy.identity}"
         self._inbox: queue.SimpleQueue[tuple[list[Job], Reply] | str] = queue.SimpleQueue()
         self._idle = threading.Event()
         self._replies: dict[str, Reply] = {}
         self._thread = threading.Thread(target=self._serve, name=f"llama {name}", daemon=True)
         self._thread.start()
-
-    def _policy(self, settings: RuntimeSettings) -> tuple[Shape, bool]:
-        """The shape of the context, and whether results depend on the prompt alone in it."""
-        cells = min(_CONTEXT, self._model.trained_context) if settings.context == "auto" else settings.context
-        threads = available_cores() if settings.threads == "auto" else settings.threads
-        kv_type: KVType = "f16" if settings.kv_type == "auto" else settings.kv_type
-        shape = Shape(cells, min(_BATCH_ROWS, cells), threads, kv_type, kv_type)
-        if settings.deterministic is False:
-            return shape, False
-        verdict = self._verdict(shape, settings.gpu_layers)
-        if verdict.deterministic:
-            return deterministic_shape(shape, verdict.padding), True
-        if settings.deterministic is True:
-            raise ModelError(
-                f"{self.name}: its results depend on what is computed beside them (logits differ by up to "
-                f"{verdict.difference:.3g}); set runtime.deterministic to false"
-            )
-        return shape, False
-
-    def _verdict(self, shape: Shape, gpu_layers: int) -> Verdict:
-        """From the profile, or by the test."""
-        name = f"{shape.key_type} {gpu_layers} {shape.threads}"
-        verdict = self._profile.verdict(name)
-        if verdict is None:
-            verdict = examine(self._model, shape)
-            self._profile.keep_verdict(name, verdict)
-        return verdict
 
     def prepare(self, request: Request) -> Prepared:
         """Render the prompt with the model's own template."""
@@ -223,8 +192,3 @@ class LlamaBackend:
         for key, reply in self._replies.items():
             reply(key, Completion(key=key, error=reason))
         self._replies.clear()
-
-
-def available_cores() -> int:
-    """Cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -17,6 +17,8 @@ from engine.tasks.schema import KVType
 
 T = TypeVar("T", "Tuning", "Verdict")
 
+AS_IS = "as is"
+
 
 @dataclass(frozen=True, slots=True)
 class Tuning:

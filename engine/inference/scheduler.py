@@ -22,7 +22,7 @@ from engine.inference.jobs import GenerateJob, Job, Segment
 from engine.inference.prefix import Match, Node, PrefixTree
 from engine.records import Completion
 
-_MAX_OUTPUTS = 256
+MAX_OUTPUTS = 256
 _GRAVE = USABLE_SEQUENCES - 1
 _LANES = USABLE_SEQUENCES - 1
 _MOST_LANES_A_JOB = 240
@@ -172,7 +172,7 @@ class Scheduler:
             if match.node:
                 match.node.used = self._context.decoded_rows  # nothing makes room by dropping it
             rows, outputs = job.rows_at_once(match.length)
-            whole = rows <= self._room and outputs <= _MAX_OUTPUTS - self._context.outputs
+            whole = rows <= self._room and outputs <= MAX_OUTPUTS - self._context.outputs
             if self._ordered and self._context.rows and not whole:
                 break  # begun in this batch and ended in another, it would keep cells from being freed
             private = len(job.tokens) - match.length + job.extra_cells
@@ -205,7 +205,7 @@ class Scheduler:
     def _put(self, job: Job) -> list[tuple[Job, Tokens]]:
         """As many rows of a job as fit; which of its logits will come back."""
         taken: list[tuple[Job, Tokens]] = []
-        while job.segments and self._room and self._context.outputs < _MAX_OUTPUTS:
+        while job.segments and self._room and self._context.outputs < MAX_OUTPUTS:
             segment = job.segments.popleft()
             if segment.fork is not None and not self._fork(job, segment):
                 job.segments.appendleft(segment)

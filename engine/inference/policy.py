@@ -1,0 +1,122 @@
+"""How a model is run here: from settings, from what `tune` found and from what the model was seen to do, to one record.
+
+Two numerics policies. With `deterministic` the bits of an answer depend on its prompt alone; that is the default for
+models that pass the test of `determinism.py`. Otherwise last bits vary with what is computed at the same time.
+"""
+
+import os
+from dataclasses import dataclass
+
+from engine.errors import ModelError
+from engine.inference.context import MAX_SEQUENCES, LlamaContext, Shape
+from engine.inference.determinism import deterministic_shape, examine
+from engine.inference.gguf import GgufHeader
+from engine.inference.llama import LlamaModel, offloads
+from engine.inference.memory import ContextSettings, MemoryPlan, available_memory, check
+from engine.inference.profiles import Profile, Tuning, Verdict
+from engine.inference.scheduler import MAX_OUTPUTS, Scheduler
+from engine.tasks.schema import KVType, RuntimeSettings
+
+_BATCH_ROWS = 512
+_CONTEXT = 8192
+_PARALLEL = 240
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """The shape of the context, whether answers depend on their prompt alone in it, and how many sequences run."""
+
+    shape: Shape
+    deterministic: bool
+    parallel: int
+
+    @property
+    def identity(self) -> str:
+        """What of it changes an answer. Threads and batches change last bits at most, and with determinism nothing."""
+        types = f"{self.shape.key_type}/{self.shape.value_type}"
+        flash = "" if self.shape.flash_attention else " no flash attention"
+        return (f"deterministic {types} {self.shape.padding}" if self.deterministic else f"throughput {types}") + flash
+
+    def open(self, model: LlamaModel) -> tuple[LlamaContext, Scheduler]:
+        """A context of this shape and its scheduler.
+
+        Raises:
+            ModelError: there is not enough memory.
+        """
+        context = LlamaContext(model, self.shape)
+        return context, Scheduler(context, self.parallel, ordered=self.deterministic)
+
+
+def planned_shape(header: GgufHeader, settings: RuntimeSettings, tuning: Tuning | None) -> Shape:
+    """The shape to begin with: settings first, then what `tune` found, then the defaults."""
+    trained = header.trained_context or _CONTEXT
+    cells = min(_CONTEXT, trained) if settings.context == "auto" else settings.context
+    threads, rows = available_cores(), _BATCH_ROWS
+    key_type: KVType = "f16"
+    value_type: KVType = "f16"
+    flash = True
+    if tuning:
+        threads, rows, flash = tuning.threads, tuning.batch_rows, tuning.flash_attention
+        key_type, value_type = tuning.key_type, tuning.value_type
+    if settings.kv_type != "auto":
+        key_type = value_type = settings.kv_type
+    if settings.threads != "auto":
+        threads = settings.threads
+    return Shape(cells, min(rows, cells), threads, key_type, value_type, flash)
+
+
+def check_memory(header: GgufHeader, shape: Shape, settings: RuntimeSettings, name: str) -> MemoryPlan:
+    """The memory the model will take.
+
+    Raises:
+        ModelError: that much is not free.
+    """
+    plan = ContextSettings(
+        cells=shape.cells,
+        batch_rows=shape.batch_rows,
+        outputs=MAX_OUTPUTS,
+        sequences=MAX_SEQUENCES,
+        type_k=shape.key_type,
+        type_v=shape.value_type,
+        gpu_layers=settings.gpu_layers if offloads() else 0,
+        flash_attention=shape.flash_attention,
+    )
+    return check(header, plan, available_memory(), name)
+
+
+def decide(model: LlamaModel, shape: Shape, settings: RuntimeSettings, profile: Profile, name: str) -> Policy:
+    """The policy for a loaded model.
+
+    Raises:
+        ModelError: `deterministic` is asked for and the model does not pass the test.
+    """
+    parallel = _PARALLEL if settings.parallel == "auto" else settings.parallel
+    if settings.deterministic is False:
+        return Policy(shape, False, parallel)
+    verdict = known_verdict(model, shape, settings, profile)
+    if verdict.deterministic:
+        return Policy(deterministic_shape(shape, verdict.padding), True, parallel)
+    if settings.deterministic is True:
+        raise ModelError(
+            f"{name}: its answers depend on what is computed beside them (logits differ by up to "
+            f"{verdict.difference:.3g}); set runtime.deterministic to false"
+        )
+    return Policy(shape, False, parallel)
+
+
+def known_verdict(model: LlamaModel, shape: Shape, settings: RuntimeSettings, profile: Profile) -> Verdict:
+    """Whether the model is deterministic in its deterministic shape: from the profile, or by the test."""
+    types = deterministic_shape(shape, padding=1)
+    examined = (
+        f"{model.path.stem} {types.key_type}/{types.value_type} threads {shape.threads} gpu {settings.gpu_layers}"
+    )
+    verdict = profile.verdict(examined)
+    if verdict is None:
+        verdict = examine(model, shape)
+        profile.keep_verdict(examined, verdict)
+    return verdict
+
+
+def available_cores() -> int:
+    """Cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
