@@ -8,9 +8,9 @@ from typing import Any
 import click
 
 from engine.cli import terminal
-from engine.cli.options import Common, common_options
+from engine.cli.options import Common, runtime_options
 from engine.cli.progress import evaluating
-from engine.cli.session import check_model, read_work, task_runtime, with_model
+from engine.cli.session import check_model, read_work, task_runtime, with_model, with_runtime
 from engine.errors import UsageError
 from engine.evaluation import Evaluation, evaluate, prediction_row
 from engine.program.saved import load_saved
@@ -32,13 +32,13 @@ QUALITY_GATE = 3
 @click.option("--model", help="Another model than the task names.")
 @click.option("--out", type=click.Path(path_type=Path), help="Write every prediction to this JSONL file.")
 @click.option("--fail-under", type=click.FloatRange(0, 1), help="Exit with 3 where the score is lower.")
-@common_options
+@runtime_options
 def command(
     task_file: Path, program_file: Path | None, split: Any, limit: int | None, model: str | None,
     out: Path | None, fail_under: float | None, common: Common,
 ) -> int:  # fmt: skip
     """Score a task's program on one split, with a 95% interval."""
-    task = with_model(load_task(task_file), model)
+    task = with_runtime(with_model(load_task(task_file), model), common.runtime)
     work = read_work(task)
     saved = load_saved(program_file) if program_file else None
     program = saved.program if saved else work.program

@@ -6,9 +6,9 @@ from typing import Any
 import click
 
 from engine.cli import terminal
-from engine.cli.options import Common, common_options
+from engine.cli.options import Common, runtime_options
 from engine.cli.progress import OptimizationProgress
-from engine.cli.session import read_work, state_folder, store_path, task_runtime, with_model
+from engine.cli.session import read_work, state_folder, store_path, task_runtime, with_model, with_runtime
 from engine.errors import ContentError, UsageError
 from engine.optim.proposers import make_proposers
 from engine.optim.run import Bench, Report, new_run, unfinished_run, work_on
@@ -29,7 +29,7 @@ from engine.tasks.taskfile import load_task, override
 @click.option(
     "--resume", is_flag=True, help="Go on with the last unfinished run of this task and seed, or begin a new one."
 )
-@common_options
+@runtime_options
 def command(
     task_file: Path, budget: str | None, seed: int | None, proposers: str | None, optimizer_model: str | None,
     model: str | None, resume: bool, common: Common,
@@ -37,7 +37,7 @@ def command(
     """Optimize a task's program. Ctrl-C saves and stops; --resume goes on."""
     names = tuple(name.strip() for name in proposers.split(",")) if proposers else None
     task = override(
-        with_model(load_task(task_file), model),
+        with_runtime(with_model(load_task(task_file), model), common.runtime),
         budget=budget,
         seed=seed,
         proposers=names,
@@ -47,7 +47,7 @@ def command(
     work = read_work(task)
     if not work.splits.dev:
         raise UsageError(f"{task_file}: the task has no dev split to decide on")
-    task, run, resumed = _choose_run(task, common.store, resume, model)
+    task, run, resumed = _choose_run(task, common, resume, model)
     try:
         with task_runtime(task, common.store) as runtime, OptimizationProgress() as progress:
             bench = Bench(
@@ -80,14 +80,14 @@ def _check_flags(task: Task, budget: str | None, proposers: tuple[str, ...] | No
         raise ContentError(f"{task.where(('optimize', 'proposers'))}: {error}") from None
 
 
-def _choose_run(task: Task, store: str | None, resume: bool, model: str | None) -> tuple[Task, RunRow, bool]:
+def _choose_run(task: Task, common: Common, resume: bool, model: str | None) -> tuple[Task, RunRow, bool]:
     """The run to work on, and the task with the settings that an old one began with."""
     if resume:
-        with Store(store_path(task.path, store)) as opened:
+        with Store(store_path(task.path, common.store)) as opened:
             found = unfinished_run(opened, task, model)
         if found:
             kept: Any = dict(found.settings)
-            task = with_model(task, kept.pop("model"))
+            task = with_runtime(with_model(task, kept.pop("model")), {**kept.pop("runtime", {}), **common.runtime})
             return override(task, **{**kept, "proposers": tuple(kept["proposers"])}), found, True
         terminal.complain("no unfinished run of this task and seed; beginning a new one")
     return task, new_run(task), False

@@ -8,8 +8,8 @@ from pathlib import Path
 import click
 
 from engine.cli import terminal
-from engine.cli.options import Common, common_options
-from engine.cli.session import read_work, saved_runtime, task_runtime
+from engine.cli.options import Common, runtime_options
+from engine.cli.session import read_work, saved_runtime, task_runtime, with_runtime
 from engine.errors import ContentError, UsageError
 from engine.forward import example_from, forward
 from engine.inference.runtime import Runtime
@@ -17,6 +17,7 @@ from engine.program.graph import Program
 from engine.program.saved import is_saved_program, load_saved
 from engine.records import Prediction
 from engine.tasks.rows import Row, json_row, read_rows
+from engine.tasks.schema import RuntimeSettings
 from engine.tasks.taskfile import load_task
 from engine.tasks.textfile import decoded
 
@@ -29,7 +30,7 @@ _STDIN = Path("-")
 @click.option(
     "-i", "--input", "inputs", multiple=True, metavar="NAME=TEXT", help="One program input; repeat for several."
 )
-@common_options
+@runtime_options
 def command(program_file: Path, rows_file: str | None, inputs: tuple[str, ...], common: Common) -> int:
     """Run a saved program, or the program a task declares, on -i inputs, a file of rows, or standard input (-).
 
@@ -38,7 +39,7 @@ def command(program_file: Path, rows_file: str | None, inputs: tuple[str, ...], 
     """
     if bool(inputs) == (rows_file is not None):
         raise UsageError("give either -i NAME=TEXT for one example, or a FILE of rows or - for standard input")
-    with _opened(program_file, common.store) as (program, fields, runtime):
+    with _opened(program_file, common) as (program, fields, runtime):
         examples = [_given(inputs, program)] if inputs else _rows(str(rows_file), program, fields)
         traces = runtime.run(forward(program, [example_from(example) for example in examples]), run="run")
         predictions = [trace.prediction for trace in traces]
@@ -48,15 +49,15 @@ def command(program_file: Path, rows_file: str | None, inputs: tuple[str, ...], 
 
 
 @contextmanager
-def _opened(path: Path, store: str | None) -> Iterator[tuple[Program, Mapping[str, str], Runtime]]:
+def _opened(path: Path, common: Common) -> Iterator[tuple[Program, Mapping[str, str], Runtime]]:
     """The program of a file, which row fields feed its inputs, and a runtime for it."""
     if is_saved_program(path):
         saved = load_saved(path)
-        with saved_runtime(saved, path, store) as runtime:
+        with saved_runtime(saved, path, common.store, RuntimeSettings(**common.runtime)) as runtime:
             yield saved.program, {name: name for name in saved.program.inputs}, runtime
     else:
-        work = read_work(load_task(path))
-        with task_runtime(work.task, store) as runtime:
+        work = read_work(with_runtime(load_task(path), common.runtime))
+        with task_runtime(work.task, common.store) as runtime:
             yield work.program, work.task.file.data.inputs, runtime
 
 

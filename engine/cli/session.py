@@ -1,9 +1,10 @@
 """What the commands that run a model have in common: a task read, a model opened, a store found."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from engine.cli import terminal
 from engine.errors import ModelError
@@ -96,6 +97,11 @@ def check_model(saved: SavedProgram, runtime: Runtime, path: Path) -> None:
 def with_model(task: Task, model: str | None) -> Task:
     """The task with another model, where one is given."""
     return replace(task, file=replace(task.file, model=model)) if model else task
+
+
+def with_runtime(task: Task, flags: Mapping[str, Any]) -> Task:
+    """The task with settings of its `runtime` section replaced by flags."""
+    return replace(task, file=replace(task.file, runtime=replace(task.file.runtime, **flags)))
 
 
 def _tell_notes(runtime: Runtime) -> None:

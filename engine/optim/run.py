@@ -4,7 +4,7 @@ import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,7 @@ def new_run(task: Task) -> RunRow:
             "proposers": list(settings.proposers),
             "budget": settings.budget,
             "optimizer_model": settings.optimizer_model,
+            "runtime": asdict(task.file.runtime),
         },
     )
 
