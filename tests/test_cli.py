@@ -358,7 +358,7 @@ MISTAKES: dict[str, tuple[int, list[str], str]] = {
     "model not in the cache": (5, ["eval", "task.yaml", "--model", "hf:nobody/nothing:Q4_0"], "downloads nothing"),
     "malformed hf name": (1, ["eval", "task.yaml", "--model", "hf:nobody"], "hf:user/repo:QUANT"),
     "gguf that is text": (1, ["eval", "task.yaml", "--model", "text.gguf"], "not a GGUF file"),
-    "gguf that is noise": (1, ["eval", "task.yaml", "--model", "noise.gguf"], "llama.cpp cannot load this file"),
+    "gguf that is noise": (1, ["eval", "task.yaml", "--model", "noise.gguf"], "damaged GGUF file"),
     "absent program": (2, ["eval", "task.yaml", "--program", "absent.yaml"], "absent.yaml: no such file"),
     "a task as program": (1, ["eval", "task.yaml", "--program", "task.yaml"], "task.yaml:"),
     "out is a folder": (2, ["eval", "task.yaml", "--out", "."], "--out"),

@@ -14,8 +14,10 @@ import click
 
 from engine.cli import terminal
 from engine.errors import LocalgradError
+from engine.inference.gguf import read_header
 from engine.inference.models import find_model, manifest
 from engine.store.store import Store
+from engine.tasks.schema import RuntimeSettings
 
 _DEFAULT_MODEL = "smollm2-135m"
 
@@ -31,10 +33,19 @@ class Finding:
 
 
 @click.command("doctor")
+@click.option(
+    "--determinism",
+    "model",
+    metavar="MODEL",
+    help="Try out whether this model's answers depend on their prompt alone, to the bit.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
-def command(as_json: bool) -> int:
+def command(model: str | None, as_json: bool) -> int:
     """Check Python, llama.cpp, the default model, the store and the optional parts. Opens no connection."""
-    findings = [check() for check in (_python, _machine, _llama, _model, _store, _embedder)]
+    if model:
+        findings = [_determinism(model)]
+    else:
+        findings = [check() for check in (_python, _machine, _llama, _model, _store, _embedder)]
     healthy = all(finding.ok for finding in findings if finding.needed)
     if as_json:
         terminal.print_result({"ok": healthy, "findings": [asdict(finding) for finding in findings]})
@@ -78,6 +89,29 @@ def _model() -> Finding:
     return _tried(
         "model", lambda: f"{_DEFAULT_MODEL} at {find_model(_DEFAULT_MODEL, Path.cwd()).path}, hash as in the manifest"
     )
+
+
+def _determinism(name: str) -> Finding:
+    """The test of a model, run anew, its verdict kept for later runs."""
+    from engine.inference.llama import LlamaModel, build_identity
+    from engine.inference.policy import known_verdict, planned_shape
+    from engine.inference.profiles import Profile, machine_key
+
+    file = find_model(name, Path.cwd())
+    settings = RuntimeSettings()
+    profile = Profile(file.sha256, machine_key(build_identity()))
+    model = LlamaModel(file.path)
+    try:
+        verdict = known_verdict(
+            model, planned_shape(read_header(file.path), settings, None), settings, profile, anew=True
+        )
+    finally:
+        model.close()
+    if verdict.deterministic:
+        says = f"{name}: the same bits alone, in company and in any order; batches filled up to {verdict.padding} rows"
+        return Finding("determinism", True, says)
+    says = f"{name}: logits differ by up to {verdict.difference:.3g} with what is computed beside them"
+    return Finding("determinism", False, says)
 
 
 def _store() -> Finding:

@@ -104,13 +104,15 @@ def decide(model: LlamaModel, shape: Shape, settings: RuntimeSettings, profile: 
     return Policy(shape, False, parallel)
 
 
-def known_verdict(model: LlamaModel, shape: Shape, settings: RuntimeSettings, profile: Profile) -> Verdict:
+def known_verdict(
+    model: LlamaModel, shape: Shape, settings: RuntimeSettings, profile: Profile, anew: bool = False
+) -> Verdict:
     """Whether the model is deterministic in its deterministic shape: from the profile, or by the test."""
     types = deterministic_shape(shape, padding=1)
     examined = (
         f"{model.path.stem} {types.key_type}/{types.value_type} threads {shape.threads} gpu {settings.gpu_layers}"
     )
-    verdict = profile.verdict(examined)
+    verdict = None if anew else profile.verdict(examined)
     if verdict is None:
         verdict = examine(model, shape)
         profile.keep_verdict(examined, verdict)
