@@ -22,7 +22,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from engine.program.parameters import Demo
 from engine.program.prompt import Layout, continuation, default_stops, label, render
@@ -34,6 +34,7 @@ SETS = ("trec", "gsm8k", "agnews", "banking77")
 
 _NEW_TOKENS = 48
 _RACE_BLOCK = 25
+_MANY = 24  # with more labels than this only the winner is asked for
 _SHORTEST_REPLY, _LONGEST_REPLY = 24, 160
 _INSTRUCTIONS = (
     "Classify the question by the kind of answer it asks for.",
@@ -216,7 +217,8 @@ def _advice(mistakes: Sequence[Row], labels: Sequence[str]) -> list[Request]:
 
 def _scored(layout: Layout, field: str, row: Row, labels: Sequence[str]) -> Score:
     continuations = tuple(continuation(name, chat=False) for name in labels)
-    return Score(render(layout, {field: row.input}), continuations, end="\n")
+    want: Literal["all", "winner"] = "winner" if len(labels) > _MANY else "all"
+    return Score(render(layout, {field: row.input}), continuations, end="\n", want=want)
 
 
 def _demos(field: str, rows: Sequence[Row]) -> tuple[Demo, ...]:

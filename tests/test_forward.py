@@ -59,6 +59,18 @@ def test_a_node_reads_what_the_one_before_it_wrote() -> None:
     assert trace.prediction.outputs == {"note.note": "It ends in blue", "colour.colour": "blue"}
 
 
+@pytest.mark.parametrize("bias", [(), (0.0, 3.0)])
+def test_asking_for_the_winner_alone_names_the_one_that_all_scores_name(bias: tuple[float, ...]) -> None:
+    text = Input("text")
+    layer = Predict("Name the colour.", output="colour", choices=COLOURS, bias=bias)
+    found = examples("the sky is blue", "a rose is red", "neither here nor there")
+    every = traces_of(Program(layer(text)), found)
+    winner = traces_of(Program(replace(layer, scores="winner")(text)), found)
+    assert [trace.prediction.text for trace in winner] == [trace.prediction.text for trace in every]
+    assert [trace.prediction.probabilities for trace in winner] == [None] * 3
+    assert winner[0].steps[0].loglikelihoods is None
+
+
 def test_a_trace_holds_all_that_is_needed_to_learn_from_it() -> None:
     program = two_nodes()
     (trace,) = traces_of(program, examples("the sky is blue"))

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import FrozenInstanceError, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
@@ -665,3 +665,16 @@ def test_a_label_outside_the_listed_choices_is_named_by_its_row(make_task: TaskM
     with pytest.raises(ContentError) as caught:
         declared(file)
     assert str(caught.value) == f"{file.parent}/train.jsonl:2: label 'place' is not in choices: person, thing"
+
+
+def test_asking_for_the_winner_alone_is_a_setting_that_round_trips() -> None:
+    layer = Predict("Sort.", output="kind", choices=("a", "b"), scores="winner")
+    program = Program(layer(Input("text")))
+    assert program.to_mapping()["nodes"]["kind"]["scores"] == "winner"
+    again = Program.from_mapping(program.to_mapping())
+    assert again == program
+    assert again.fingerprint != Program(replace(layer, scores="all")(Input("text"))).fingerprint
+    with pytest.raises(ContentError, match="expected all or winner, found 'best'"):
+        Predict("Sort.", output="kind", choices=("a", "b"), scores=cast(Any, "best"))
+    with pytest.raises(ContentError, match="no meaning with open text"):
+        Predict("Write.", output="kind", scores="winner")

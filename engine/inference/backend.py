@@ -1,10 +1,10 @@
 """The seam between the pipeline and whatever answers it: the one protocol that every backend implements."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-from engine.records import Completion, Prompt, Request
+from engine.records import Completion, Prompt, Request, Score
 
 LOGLIKELIHOOD_DECIMALS = 3
 
@@ -55,6 +55,21 @@ class Backend(Protocol):
 
     def close(self) -> None:
         """Free the model. Closing twice is harmless."""
+
+
+def score_content(request: Score) -> dict[str, Any]:
+    """What of a scoring request, beside its prompt, changes the answer."""
+    content: dict[str, Any] = {"continuations": list(request.continuations), "end": request.end}
+    return content | ({"want": "winner", "bias": list(request.bias)} if request.want == "winner" else {})
+
+
+def decided(request: Score, completion: Completion) -> Completion:
+    """The completion as it was wanted: likelihoods of all as they are, or only which of them wins."""
+    found = completion.loglikelihoods
+    if request.want == "all" or found is None:
+        return completion
+    totals = [value + term for value, term in zip(found, request.bias or (0.0,) * len(found), strict=True)]
+    return replace(completion, loglikelihoods=None, winner=totals.index(max(totals)))
 
 
 def rounded(loglikelihood: float) -> float:

@@ -18,7 +18,7 @@ from typing import Any
 
 from engine.errors import ModelError
 from engine.inference.abilities import CHAT, TEXT, Abilities
-from engine.inference.backend import rounded
+from engine.inference.backend import decided, rounded, score_content
 from engine.inference.chat import ChatTemplate
 from engine.inference.replies import Answer, choice_grammar, chosen, read_answer
 from engine.inference.wire import RequestFailed, Wire
@@ -49,7 +49,7 @@ class Dialect:
         assert isinstance(request, Generate | Score)  # Count never reaches a backend's queue
         content: dict[str, Any] = {"kind": type(request).__name__.lower()}
         if isinstance(request, Score):
-            content |= {"continuations": list(request.continuations), "end": request.end}
+            content |= score_content(request)
             content["by"] = "likelihood" if self.abilities.echo else "reply"
             if content["by"] == "likelihood":
                 return content | {"prompt": "".join(piece.text for piece in _PARAGRAPHS.pieces(request.prompt))}
@@ -75,7 +75,7 @@ class Dialect:
             return self._generate(key, request, content, stopped)
         assert isinstance(request, Score)  # as in `content`
         score = self._score_by_likelihood if content["by"] == "likelihood" else self._score_by_reply
-        return score(key, request, content, stopped)
+        return decided(request, score(key, request, content, stopped))
 
     def _generate(self, key: str, request: Generate, content: Mapping[str, Any], stopped: Event) -> Completion:
         settings: dict[str, Any] = {"max_tokens": request.max_tokens, "temperature": request.temperature}

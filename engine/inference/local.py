@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from engine.errors import ModelError
-from engine.inference.backend import Prepared, Reply
+from engine.inference.backend import Prepared, Reply, score_content
 from engine.inference.chat import ChatTemplate, Piece
 from engine.inference.choices import LabelTree
 from engine.inference.gguf import read_header
@@ -70,9 +70,7 @@ class LlamaBackend:
             "prompt": [[piece.text, int(piece.special)] for piece in pieces],
         }
         if isinstance(request, Score):
-            content |= {"continuations": list(request.continuations), "end": request.end}
-            if request.want == "winner":
-                content |= {"want": "winner", "bias": list(request.bias)}
+            content |= score_content(request)
         elif isinstance(request, Generate):
             content |= {
                 "max_tokens": request.max_tokens,

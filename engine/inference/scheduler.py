@@ -15,6 +15,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from engine.inference.choices import Tokens
 from engine.inference.context import USABLE_SEQUENCES, LlamaContext
@@ -28,6 +29,9 @@ _LANES = USABLE_SEQUENCES - 1
 _MOST_LANES_A_JOB = 240
 # A node nobody uses costs every row a look at its cells, computing it anew costs its rows. They break even here.
 _STALE_ROWS = 16_384
+# A batch is a promise not to listen for so long: to new jobs, to Ctrl-C.
+_PATIENCE_S = 1.0
+_FEWEST_ROWS = 32
 
 
 class Scheduler:
@@ -44,6 +48,7 @@ class Scheduler:
         self._tree = PrefixTree()
         self._buried_cells = 0
         self._scattered = self._crowded = False
+        self._limit = context.batch_rows
         self._started: dict[str, float] = {}
 
     @property
@@ -90,19 +95,28 @@ class Scheduler:
         if not self._context.rows:
             self._unblock()
             return []
-        logits = self._context.decode()
+        logits = self._decode()
         for node in self._tree:
             node.ready = node.segment is None
         for row, (job, slot) in enumerate(taken):
             job.take(slot, logits[row])
         return self._collect()
 
+    def _decode(self) -> NDArray[np.float32]:
+        """Compute the batch, and let the next one have as many rows as can be waited for."""
+        rows, started = self._context.rows, time.perf_counter()
+        logits = self._context.decode()
+        if rows >= _FEWEST_ROWS:
+            affordable = int(rows * _PATIENCE_S / max(time.perf_counter() - started, 1e-6))
+            self._limit = min(self._context.batch_rows, max(_FEWEST_ROWS, affordable))
+        return logits
+
     # ── filling a batch ──────────────────────────────────────────────────────────────────────────
 
     @property
     def _room(self) -> int:
         """Rows that the batch can still take."""
-        return self._context.batch_rows - self._context.rows
+        return max(0, self._limit - self._context.rows)
 
     def _continue(self) -> list[tuple[Job, Tokens]]:
         """Rows of nodes and jobs that have begun, those that write first; whose logits will come back."""
@@ -117,7 +131,7 @@ class Scheduler:
     def _share_beginnings(self) -> None:
         """Give the tree the beginnings that pay, as far as the jobs of one batch reach."""
         rows, cells, index = self._context.rows, 0, 0
-        while index < len(self._waiting) and rows < self._context.batch_rows:
+        while index < len(self._waiting) and rows < self._limit:
             job = self._waiting[index]
             match = self._tree.match(job)
             index += 1

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from engine.inference.backend import Prepared, Reply, rounded
+from engine.inference.backend import Prepared, Reply, decided, rounded, score_content
 from engine.inference.chat import ChatTemplate
 from engine.records import Completion, Generate, Prompt, Request, Score
 
@@ -36,9 +36,7 @@ class ScriptedBackend:
         prompt = "".join(piece.text for piece in self._template.pieces(request.prompt))
         content: dict[str, Any] = {"kind": type(request).__name__.lower(), "prompt": prompt}
         if isinstance(request, Score):
-            content |= {"continuations": list(request.continuations), "end": request.end}
-            if request.want == "winner":
-                content |= {"want": "winner", "bias": list(request.bias)}
+            content |= score_content(request)
         elif isinstance(request, Generate):
             content |= {"max_tokens": request.max_tokens, "temperature": request.temperature, "sample": request.sample}
             content |= {"top_p": request.top_p, "stop": list(request.stop), "grammar": request.grammar}
@@ -72,13 +70,9 @@ class ScriptedBackend:
                 computed_tokens=words,
             )
         scores = tuple(rounded(value) for value in answer)
-        if isinstance(prepared.request, Score) and prepared.request.want == "winner":
-            biased = [
-                score + term for score, term in zip(scores, prepared.request.bias or (0.0,) * len(scores), strict=True)
-            ]
-            winner = biased.index(max(biased))
-            return Completion(key=key, winner=winner, prompt_tokens=words, computed_tokens=words)
-        return Completion(key=key, loglikelihoods=scores, prompt_tokens=words, computed_tokens=words)
+        assert isinstance(prepared.request, Score)
+        scored = Completion(key=key, loglikelihoods=scores, prompt_tokens=words, computed_tokens=words)
+        return decided(prepared.request, scored)
 
     def cancel(self) -> None:
         """Nothing is ever unfinished."""
