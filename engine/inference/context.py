@@ -52,10 +52,11 @@ class LlamaContext:
             ModelError: there is not enough memory for it, or the model does not take this shape.
         """
         parameters = llama_cpp.llama_context_default_params()
-        parameters.n_ctx = shape.cells
         self._padding = min(shape.padding, shape.batch_rows)
-        # A batch of fewer rows than there are sequences aborts the process.
-        parameters.n_batch = parameters.n_ubatch = max(shape.batch_rows + self._padding, MAX_SEQUENCES)
+        # A batch of fewer rows than there are sequences aborts the process, and so does one larger than the cache.
+        batch = max(shape.batch_rows + self._padding, MAX_SEQUENCES)
+        parameters.n_batch = parameters.n_ubatch = batch
+        parameters.n_ctx = max(shape.cells + self._padding, batch)
         parameters.n_seq_max = MAX_SEQUENCES
         parameters.n_threads = parameters.n_threads_batch = shape.threads
         parameters.type_k = KV_TYPES[shape.key_type].ggml_type
@@ -68,7 +69,7 @@ class LlamaContext:
             raise ModelError(
                 f"no memory for a context of {shape.cells:,} tokens ({last_complaint()}); lower runtime.context"
             )
-        self.cells = int(llama_cpp.llama_n_ctx(self.handle))
+        self.cells = shape.cells
         self.batch_rows = shape.batch_rows
         self._vocabulary = model.vocabulary
         self._memory = llama_cpp.llama_get_memory(self.handle)
