@@ -7,7 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
+from engine.program.layers import Predict
 from engine.tasks.taskfile import load_task
 
 ROOT = Path(__file__).parents[1]
@@ -21,13 +23,20 @@ def blocks(language: str) -> list[str]:
 def test_readme_has_the_blocks_that_are_tested() -> None:
     assert len(blocks("python")) == 1
     assert len(blocks("console")) == 1
-    assert len(blocks("yaml")) == 1
+    assert len(blocks("yaml")) == 2
 
 
 def test_the_task_in_readme_is_valid(tmp_path: Path) -> None:
     path = tmp_path / "task.yaml"
     path.write_text(blocks("yaml")[0], "utf-8")
     assert load_task(path).file.name == "trec"
+
+
+def test_the_typed_outputs_in_readme_are_valid() -> None:
+    (name, settings), *_ = yaml.safe_load(blocks("yaml")[1])["program"].items()
+    assert settings.pop("layer") == "predict"
+    layer = Predict.from_mapping(settings, name, tuple(settings.pop("inputs")))
+    assert layer.outputs == ("reasoning", "pieces", "express", "size", "code")
 
 
 def test_scripts_named_in_readme_exist() -> None:
