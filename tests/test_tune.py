@@ -179,6 +179,20 @@ def test_a_race_ends_within_its_limit(limit_s: float) -> None:
     assert bool(medians) == (limit_s >= 1.0)
 
 
+def test_a_measurement_that_outlasts_the_limit_is_lost_and_ends_the_race() -> None:
+    clock = Clock()
+    limit = TimeLimit(5.0, clock)
+
+    def measure(measured: Contender) -> Speeds:
+        clock.now += 1.0 if measured.layout == AS_IS else 60.0
+        limit.check()
+        return even(100.0)
+
+    medians = race([contender(AS_IS), contender("BF16"), contender("Q8_0")], measure, limit, 1.0, guess_s=1.0)
+    assert list(medians) == [contender(AS_IS)]
+    assert limit.spent == 61.0
+
+
 def test_a_share_of_the_limit_is_kept_for_what_comes_after() -> None:
     clock = Clock()
     limit = TimeLimit(10.0, clock)

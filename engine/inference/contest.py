@@ -56,6 +56,10 @@ class LayoutRow:
     reason: str = ""
 
 
+class OutOfTime(Exception):
+    """The limit has passed in the middle of a measurement, which is lost."""
+
+
 class TimeLimit:
     """A limit of seconds, by a clock that only moves forward."""
 
@@ -70,6 +74,15 @@ class TimeLimit:
     def allows(self, seconds: float, share: float = 1.0) -> bool:
         """Whether something that takes so long would end within this share of the limit."""
         return self.spent + seconds <= share * self.limit_s
+
+    def check(self) -> None:
+        """Called between steps of a measurement.
+
+        Raises:
+            OutOfTime: the limit has passed.
+        """
+        if self.spent > self.limit_s:
+            raise OutOfTime
 
 
 def fate(layout: str, quality: Quality | None, speedup: float | None, max_divergence: float) -> Fate:
@@ -112,7 +125,10 @@ def race(
             if not limit.allows(took[contender], share):
                 continue
             begun = limit.spent
-            seen[contender].append(measure(contender))
+            try:
+                seen[contender].append(measure(contender))
+            except OutOfTime:
+                break
             took[contender] = limit.spent - begun
         medians = {contender: Speeds.median(passes) for contender, passes in seen.items() if passes}
         best = max((speed.together for speed in medians.values()), default=0.0)

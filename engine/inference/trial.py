@@ -9,7 +9,7 @@ import json
 import math
 import statistics
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import resources
 
@@ -103,6 +103,7 @@ class Work:
         )
 
 
+Tick = Callable[[], None]
 Paths = tuple[Tokens, ...]
 Seen = Mapping[int, NDArray[np.float32]]
 
@@ -115,17 +116,17 @@ class Observation:
     seen: tuple[Seen, ...]
 
 
-def speeds(scheduler: Scheduler, work: Work) -> Speeds:
-    """Do the work once, and take the time. A first few rows are not timed."""
-    _finish(scheduler, [_Passage("first", work.reading[0][:_MARK_EVERY])])
+def speeds(scheduler: Scheduler, work: Work, tick: Tick) -> Speeds:
+    """Do the work once, and take the time. A first few rows are not timed. `tick` may raise to end it early."""
+    _finish(scheduler, tick, [_Passage("first", work.reading[0][:_MARK_EVERY])])
     ends = sum(len(prompt) - work.shared for prompt in work.scoring)
-    scoring_s = _finish(scheduler, _passages_of("scoring", work.scoring))
-    written, writing_s = _write(scheduler, work)
-    reading_s = _finish(scheduler, _passages_of("reading", work.reading))
+    scoring_s = _finish(scheduler, tick, _passages_of("scoring", work.scoring))
+    written, writing_s = _write(scheduler, tick, work)
+    reading_s = _finish(scheduler, tick, _passages_of("reading", work.reading))
     return Speeds((work.shared + ends) / scoring_s, written / writing_s, sum(map(len, work.reading)) / reading_s)
 
 
-def observe(scheduler: Scheduler, work: Work, paths: Paths = ()) -> Observation:
+def observe(scheduler: Scheduler, work: Work, tick: Tick, paths: Paths = ()) -> Observation:
     """Logits where answers are chosen and, every few tokens, within long texts. Writing follows `paths` if given."""
     prompts = (*work.scoring, *work.reading)
     jobs = []
@@ -133,7 +134,7 @@ def observe(scheduler: Scheduler, work: Work, paths: Paths = ()) -> Observation:
         marks = () if number < len(work.scoring) else tuple(range(_MARK_EVERY, len(prompt), _MARK_EVERY))
         path = paths[number] if paths else ()
         jobs.append(_Passage(f"observe {number}", prompt, steps=2, marks=marks, path=path, keeps=True))
-    _finish(scheduler, jobs)
+    _finish(scheduler, tick, jobs)
     return Observation(tuple(tuple(job.written) for job in jobs), tuple(job.seen for job in jobs))
 
 
@@ -205,24 +206,27 @@ def _passages_of(kind: str, prompts: Sequence[Ids]) -> list[_Passage]:
     return [_Passage(f"{kind} {number}", prompt) for number, prompt in enumerate(prompts)]
 
 
-def _finish(scheduler: Scheduler, jobs: Sequence[Job]) -> float:
+def _finish(scheduler: Scheduler, tick: Tick, jobs: Sequence[Job]) -> float:
     """Run jobs to their end; the seconds it took."""
     started = time.perf_counter()
     scheduler.add(jobs)
     while scheduler.busy:
         scheduler.step()
+        tick()
     return time.perf_counter() - started
 
 
-def _write(scheduler: Scheduler, work: Work) -> tuple[int, float]:
+def _write(scheduler: Scheduler, tick: Tick, work: Work) -> tuple[int, float]:
     """Tokens that were written once every writer had begun, and the seconds they took."""
     jobs = [_Passage(f"writing {number}", prompt, steps=work.steps) for number, prompt in enumerate(work.writing)]
     scheduler.add(jobs)
     while not all(job.written for job in jobs):
         scheduler.step()
+        tick()
     before, started = sum(len(job.written) for job in jobs), time.perf_counter()
     while scheduler.busy:
         scheduler.step()
+        tick()
     return sum(len(job.written) for job in jobs) - before, time.perf_counter() - started
 
 

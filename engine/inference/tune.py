@@ -5,14 +5,25 @@ Contenders take turns, so that what else the machine does falls on all of them. 
 seconds, returns what was measured and what was chosen, and keeps the choice in the model's profile. Prints nothing.
 """
 
+import contextlib
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from engine.errors import ModelError
-from engine.inference.contest import WORTHWHILE, Contender, LayoutRow, TimeLimit, fastest, fate, leaders, race, variants
+from engine.inference.contest import (
+    WORTHWHILE,
+    Contender,
+    LayoutRow,
+    OutOfTime,
+    TimeLimit,
+    fastest,
+    fate,
+    leaders,
+    race,
+    variants,
+)
 from engine.inference.gguf import GgufHeader, read_header
 from engine.inference.layouts import LAYOUTS, forget_layouts, laid_out, planned_header
 from engine.inference.llama import LlamaModel, build_identity
@@ -25,7 +36,7 @@ from engine.tasks.schema import RuntimeSettings
 
 _CONVERTED_BYTES_PER_S = 50e6  # the first guess; 100 to 250 MB/s were seen on 2 cores
 # Shares of the limit by which layouts are ready, layouts are compared and settings are compared.
-_READY, _COMPARED, _SETTLED = 0.5, 0.75, 0.9
+_READY, _COMPARED, _SETTLED = 0.6, 0.8, 0.92
 # A whole comparison costs about this many times what observing the original does.
 _COST_OF_ALL = 30.0
 
@@ -55,7 +66,7 @@ def tune(
 ) -> Tuned:
     """Measure, choose, and keep the choice for later runs. The copies that were not chosen are deleted.
 
-    The limit can be passed by the one step that is being done when it ends.
+    The limit can be passed by one conversion or one test for determinism, which cannot be interrupted.
 
     Raises:
         ModelError: the file cannot be loaded, does not fit in memory as it is, or the limit is too short to compare it
@@ -118,7 +129,7 @@ class Workshop:
             self._policies[contender] = decide(loaded, contender.shape, self.settings, self._profile, self.model.name)
         return self._policies[contender]
 
-    @contextmanager
+    @contextlib.contextmanager
     def running(self, contender: Contender, policy: Policy | None = None) -> Iterator[Scheduler]:
         """A scheduler over a fresh context, by the contender's own policy or another."""
         policy = policy or self.policy(contender)
@@ -167,14 +178,20 @@ class _Tuning:
     def run(self) -> Tuning:
         """Original, layouts, comparison, settings."""
         original = self._shop.start(AS_IS)
-        self._observe_original(original)
+        try:
+            self._observe_original(original)
+        except OutOfTime:
+            raise self._too_short() from None
         for layout, form in LAYOUTS.items():
             if form.file_type != self._shop.header.file_type:
                 self._ready(self._shop.start(layout))
+        self._check_there_is_a_choice(lambda row: row.quality is not None)
         self._compare_layouts(original)
+        self._check_there_is_a_choice(lambda row: row.speedup is not None)
         tuning = self._settle(original)
         if self._limit.allows(self._observing_s):
-            self._observe_noise(original)
+            with contextlib.suppress(OutOfTime):
+                self._observe_noise(original)
         return tuning
 
     def _observe_original(self, original: Contender) -> None:
@@ -190,9 +207,9 @@ class _Tuning:
         self._deterministic = self._shop.policy(original).deterministic
         begun = self._limit.spent
         with self._shop.running(original) as scheduler:
-            self._original = observe(scheduler, work)
+            self._original = observe(scheduler, work, self._limit.check)
         self._whole_work, self._observing_s = work, self._limit.spent - begun
-        self._step_s = self._looked_s = self._limit.spent
+        self._step_s = self._limit.spent
         left = self._limit.limit_s - self._limit.spent
         self._work = work.scaled(min(1.0, max(0.0, left / (_COST_OF_ALL * self._observing_s))))
         size = self._shop.model.path.stat().st_size
@@ -213,11 +230,15 @@ class _Tuning:
             path = laid_out(self._shop.model, layout)
             converted = self._limit.spent
             policy = self._shop.policy(contender)
+            self._limit.check()
             self._report(f"{layout}: reading")
             with self._shop.running(contender) as scheduler:
-                quality = self._quality(observe(scheduler, self._whole_work, self._original.paths))
+                quality = self._quality(observe(scheduler, self._whole_work, self._limit.check, self._original.paths))
         except ModelError as error:
             self._rows[layout] = LayoutRow(layout, "not possible", reason=str(error))
+            return
+        except OutOfTime:
+            self._rows[layout] = LayoutRow(layout, "no time")
             return
         self._rate = max(_CONVERTED_BYTES_PER_S, _size(planned) / max(converted - begun, 1e-3))
         self._step_s = self._limit.spent - converted
@@ -234,7 +255,20 @@ class _Tuning:
         self._report(f"{AS_IS}: reading in other batches")
         shape = replace(original.shape, batch_rows=min(96, original.shape.batch_rows))
         with self._shop.running(original, Policy(shape, False, self._shop.policy(original).parallel)) as scheduler:
-            self.noise = self._quality(observe(scheduler, self._whole_work, self._original.paths))
+            self.noise = self._quality(observe(scheduler, self._whole_work, self._limit.check, self._original.paths))
+
+    def _check_there_is_a_choice(self, known: Callable[[LayoutRow], bool]) -> None:
+        """Refuse to choose where time has left the original alone; not where no other layout can be had here."""
+        others = [row for row in self._rows.values() if row.layout != AS_IS]
+        if any(row.fate == "no time" for row in others) and not any(known(row) for row in others):
+            raise self._too_short()
+
+    def _too_short(self) -> ModelError:
+        limit_s = self._limit.limit_s
+        return ModelError(
+            f"{self._shop.model.name}: {limit_s:g} s are too short to compare layouts here; "
+            f"try --limit {2 * max(limit_s, self._limit.spent):.0f}"
+        )
 
     def _compare_layouts(self, original: Contender) -> None:
         """Speeds of all layouts that are ready, dropped ones too, and what becomes of each."""
@@ -249,15 +283,6 @@ class _Tuning:
             self._rows[row.layout] = replace(row, speeds=speed, speedup=ratio, fate=found)
             if found != "kept":
                 self._shop.unload(row.layout)
-        if all(row.speedup is None for row in self._rows.values() if row.layout != AS_IS) and not self._impossible():
-            raise ModelError(
-                f"{self._shop.model.name}: {self._limit.limit_s:g} s are too short to compare layouts here, the first "
-                f"look at the original took {self._looked_s:.0f} s; try --limit {2 * self._limit.limit_s:.0f}"
-            )
-
-    def _impossible(self) -> bool:
-        """Whether no other layout can be had here, so that there was nothing to compare."""
-        return all(row.fate == "not possible" for row in self._rows.values() if row.layout != AS_IS)
 
     def _settle(self, original: Contender) -> Tuning:
         """The best two layouts, one setting after another; the best of both."""
@@ -287,8 +312,11 @@ class _Tuning:
         """Whether a layout still answers as the original does with another type of cache; its row gets the quality."""
         if not self._limit.allows(self._step_s):
             return False
-        with self._shop.running(contender) as scheduler:
-            quality = self._quality(observe(scheduler, self._whole_work, self._original.paths))
+        try:
+            with self._shop.running(contender) as scheduler:
+                quality = self._quality(observe(scheduler, self._whole_work, self._limit.check, self._original.paths))
+        except OutOfTime:
+            return False
         if quality.divergence > self._max_divergence:
             return False
         self._rows[contender.layout] = replace(self._rows[contender.layout], quality=quality)
@@ -304,7 +332,7 @@ class _Tuning:
     def _measure(self, contender: Contender) -> Speeds:
         self._report(f"timing {contender}")
         with self._shop.running(contender) as scheduler:
-            return speeds(scheduler, self._work)
+            return speeds(scheduler, self._work, self._limit.check)
 
     def _tuning(self, winner: Contender, speedup: float) -> Tuning:
         quality, shape = self._rows[winner.layout].quality, winner.shape
