@@ -14,6 +14,7 @@ _COMMANDS = {
     "init": "Write a task to start from.",
     "doctor": "See whether everything this machine needs is there.",
     "models": "List models.",
+    "tune": "Find the fastest way to run a model here.",
     "run": "Answer with a program.",
     "eval": "Score a program on a split of a task.",
     "optimize": "Make a task's program better, and prove it.",

@@ -1,7 +1,7 @@
 """Progress on stderr: a live line on a terminal, a plain line now and then elsewhere."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -31,6 +31,13 @@ def evaluating(title: str, expected: int) -> Iterator[Watch]:
 
         line.show(f"{title}: loading" if expected else title)
         yield watch
+
+
+@contextmanager
+def working() -> Iterator[Callable[[str], None]]:
+    """Show what is being done. Yields the function that takes it as a text."""
+    with _Line(err()) as line:
+        yield line.show
 
 
 class OptimizationProgress:

@@ -155,6 +155,20 @@ def build_identity() -> str:
     return f"llama-cpp-python {llama_cpp.__version__} | {info}"
 
 
+def requantize(source: Path, target: Path, file_type: int, threads: int) -> None:
+    """Write a model's weights in another format, given by llama.cpp's number of the file type.
+
+    Raises:
+        ModelError: llama.cpp cannot read the source, convert it or write the target.
+    """
+    _check_magic(source)
+    _quiet()
+    parameters = llama_cpp.llama_model_quantize_default_params()
+    parameters.ftype, parameters.nthread, parameters.allow_requantize = file_type, threads, True
+    if llama_cpp.llama_model_quantize(str(source).encode(), str(target).encode(), ctypes.byref(parameters)):
+        raise ModelError(f"{source}: llama.cpp cannot convert this file ({last_complaint()})")
+
+
 def _check_magic(path: Path) -> None:
     try:
         with path.open("rb") as file:

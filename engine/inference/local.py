@@ -42,7 +42,8 @@ class LlamaBackend:
         shape = planned_shape(header, settings, tuning)
         self.memory = check_memory(header, shape, settings, name)
         self._model = LlamaModel(path, settings.gpu_layers, settings.main_gpu)
-        self.name, self.sha256, self.model_path, self.notes = name, sha256, path, ()
+        self.name, self.sha256, self.model_path = name, sha256, path
+        self.notes: tuple[str, ...] = ()
         profile = Profile(sha256, machine_key(build_identity()))
         self.policy = decide(self._model, shape, settings, profile, name)
         self._context, self._scheduler = self.policy.open(self._model)

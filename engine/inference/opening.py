@@ -6,7 +6,8 @@ from pathlib import Path
 from engine.errors import ModelError
 from engine.inference.address import is_address
 from engine.inference.backend import Backend
-from engine.inference.models import find_model
+from engine.inference.models import ModelFile, find_model
+from engine.inference.profiles import Profile, machine_key
 from engine.inference.runtime import Runtime
 from engine.inference.scripted import ScriptedBackend, keyword_script
 from engine.records import Role
@@ -28,10 +29,12 @@ def open_backend(name: str, folder: Path, settings: RuntimeSettings) -> Backend:
         return ScriptedBackend(keyword_script, name="scripted", delay_s=int(scripted["delay"] or 0) / 1000)
     if is_address(name):
         return _open_remote(name, settings)
-    from engine.inference.local import LlamaBackend  # here, because importing llama_cpp takes 0.3 s
+    return _open_file(find_model(name, folder), settings)
 
-    model = find_model(name, folder)
-    return LlamaBackend(model.path, model.sha256, model.name, settings)
+
+def is_file(name: str) -> bool:
+    """Whether a name stands for a model file, not for a server or the scripted backend."""
+    return not _SCRIPTED.fullmatch(name) and not is_address(name)
 
 
 def open_runtime(
@@ -56,6 +59,24 @@ def open_runtime(
     if optimizer_model and optimizer_model != model:
         backends["optimizer"] = open_backend(optimizer_model, Path(folder), settings)
     return Runtime(backends, opened)
+
+
+def _open_file(model: ModelFile, settings: RuntimeSettings) -> Backend:
+    """The model as `localgrad tune` found it best; as it is where nothing was found or the copy cannot be had."""
+    from engine.inference.layouts import laid_out  # here, because importing llama_cpp takes 0.3 s
+    from engine.inference.llama import build_identity
+    from engine.inference.local import LlamaBackend
+
+    tuning = Profile(model.sha256, machine_key(build_identity())).tuning() if settings.tune else None
+    note = ""
+    if tuning:
+        try:
+            return LlamaBackend(laid_out(model, tuning.layout), model.sha256, model.name, settings, tuning)
+        except ModelError as error:
+            note = f"{model.name} runs as it is, without the tuning found for it: {error}"
+    backend = LlamaBackend(model.path, model.sha256, model.name, settings)
+    backend.notes += (note,) if note else ()
+    return backend
 
 
 def _open_remote(name: str, settings: RuntimeSettings) -> Backend:

@@ -84,6 +84,10 @@ class Profile:
         """Remember a tuning."""
         self._keep("tuning", asdict(tuning))
 
+    def forget_tuning(self) -> None:
+        """Remember none."""
+        self._keep("tuning", {})
+
     def _read(self) -> dict[str, Any]:
         try:
             known = json.loads(self.path.read_text("utf-8"))
