@@ -15,8 +15,8 @@ from test_fields import PATTERNS, TYPES
 
 from engine.errors import ContentError
 from engine.forward import example_from, forward
-from engine.inference.llama import LlamaModel
-from engine.inference.local import LlamaBackend
+from engine.inference.local.backend import LlamaBackend
+from engine.inference.local.llama import LlamaModel
 from engine.inference.models import find_model
 from engine.inference.runtime import Runtime
 from engine.program.fields import as_fields

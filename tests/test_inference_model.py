@@ -26,8 +26,8 @@ from support_inference import answers, keyed, precise_copy
 
 from engine.feedback.backward import ONE_SENTENCE
 from engine.inference.chat import ChatTemplate
-from engine.inference.llama import LlamaModel
-from engine.inference.local import LlamaBackend
+from engine.inference.local.backend import LlamaBackend
+from engine.inference.local.llama import LlamaModel
 from engine.inference.models import find_model
 from engine.records import Chat, Completion, Generate, Message, Plain, Prompt, Request, Score
 from engine.tasks.schema import RuntimeSettings
@@ -587,7 +587,7 @@ _LOADING = """
 import sys
 from pathlib import Path
 from engine.errors import ModelError
-from engine.inference.llama import LlamaModel
+from engine.inference.local.llama import LlamaModel
 for path in sys.argv[1:]:
     try:
         LlamaModel(Path(path)).close()

@@ -16,8 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.errors import ModelError
-from engine.inference.gguf import GgufHeader, Tensor, read_header
-from engine.inference.memory import KV_TYPES, ContextSettings, available_memory, check, predict
+from engine.inference.local.gguf import GgufHeader, Tensor, read_header
+from engine.inference.local.memory import KV_TYPES, ContextSettings, available_memory, check, predict
 from engine.inference.models import find_model
 
 ROOT = Path(__file__).parents[1]
@@ -345,7 +345,7 @@ def test_without_proc_all_memory_counts(tmp_path: Path) -> None:
 # state copied to others, in seconds instead of minutes.
 _FILLING = """
 import ctypes, json, resource, sys
-import engine.inference.local
+import engine.inference.local.backend
 import llama_cpp
 asked = json.loads(sys.argv[1])
 silence = llama_cpp.llama_log_callback(lambda level, text, data: None)

@@ -9,12 +9,12 @@ from typing import Any, cast
 import pytest
 
 from engine.errors import ModelError
-from engine.inference.context import Shape
-from engine.inference.determinism import deterministic_shape
-from engine.inference.gguf import GgufHeader
-from engine.inference.llama import LlamaModel
-from engine.inference.policy import Policy, available_cores, decide, planned_shape
-from engine.inference.profiles import Profile, Tuning, Verdict, machine_key
+from engine.inference.local.context import Shape
+from engine.inference.local.determinism import deterministic_shape
+from engine.inference.local.gguf import GgufHeader
+from engine.inference.local.llama import LlamaModel
+from engine.inference.local.policy import Policy, available_cores, decide, planned_shape
+from engine.inference.local.profiles import Profile, Tuning, Verdict, machine_key
 from engine.tasks.schema import RuntimeSettings
 
 HEADER = GgufHeader("llama", 2, 64, (4, 4), (2, 2), 16, 16, 128, 500, 4096, 1, ())

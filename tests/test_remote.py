@@ -25,12 +25,12 @@ from conftest import TaskMaker
 from engine.cli import run as run_cli
 from engine.errors import ModelError
 from engine.flows import ask, together
-from engine.inference.address import read_address
 from engine.inference.opening import open_backend
-from engine.inference.remote import RemoteBackend
-from engine.inference.replies import TokenLogprobs, choice_grammar, chosen
+from engine.inference.remote.address import read_address
+from engine.inference.remote.backend import RemoteBackend
+from engine.inference.remote.replies import TokenLogprobs, choice_grammar, chosen
+from engine.inference.remote.wire import Patience
 from engine.inference.runtime import Runtime
-from engine.inference.wire import Patience
 from engine.records import Chat, Completion, Count, Generate, Message, Plain, Request, Score
 from engine.store.keys import call_key, seed_of
 from engine.store.store import Store

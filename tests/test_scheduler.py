@@ -14,12 +14,21 @@ from support_inference import ImaginedContext, imagined_logits
 
 from engine.errors import ModelError
 from engine.inference.backend import rounded
-from engine.inference.choices import LabelTree, Tokens
-from engine.inference.context import LlamaContext
-from engine.inference.jobs import GenerateJob, Job, ScoreJob, Segment, WinnerJob, first_stop, log_normalizer, sample
-from engine.inference.llama import LlamaModel
-from engine.inference.prefix import WORTHWHILE, Node, PrefixTree, shared_length
-from engine.inference.scheduler import _GRAVE, Scheduler
+from engine.inference.local.choices import LabelTree, Tokens
+from engine.inference.local.context import LlamaContext
+from engine.inference.local.jobs import (
+    GenerateJob,
+    Job,
+    ScoreJob,
+    Segment,
+    WinnerJob,
+    first_stop,
+    log_normalizer,
+    sample,
+)
+from engine.inference.local.llama import LlamaModel
+from engine.inference.local.prefix import WORTHWHILE, Node, PrefixTree, shared_length
+from engine.inference.local.scheduler import _GRAVE, Scheduler
 from engine.records import Completion, Generate, Plain
 
 VOCABULARY = 12

@@ -13,7 +13,8 @@ from support_inference import answers
 
 from engine.cli import run
 from engine.errors import ModelError
-from engine.inference.contest import (
+from engine.inference.local.backend import LlamaBackend
+from engine.inference.local.contest import (
     Contender,
     LayoutRow,
     TimeLimit,
@@ -24,16 +25,15 @@ from engine.inference.contest import (
     thread_counts,
     variants,
 )
-from engine.inference.context import Shape
-from engine.inference.gguf import GgufHeader, Tensor, read_header
-from engine.inference.layouts import LAYOUTS, forget_layouts, laid_out, layout_path, planned_header
-from engine.inference.llama import build_identity
-from engine.inference.local import LlamaBackend
+from engine.inference.local.context import Shape
+from engine.inference.local.gguf import GgufHeader, Tensor, read_header
+from engine.inference.local.layouts import LAYOUTS, forget_layouts, laid_out, layout_path, planned_header
+from engine.inference.local.llama import build_identity
+from engine.inference.local.profiles import AS_IS, Profile, Tuning, machine_key
+from engine.inference.local.trial import Observation, Quality, Speeds, compare, divergence
+from engine.inference.local.tune import Tuned, forget, tune
 from engine.inference.models import ModelFile, find_model
 from engine.inference.opening import open_backend
-from engine.inference.profiles import AS_IS, Profile, Tuning, machine_key
-from engine.inference.trial import Observation, Quality, Speeds, compare, divergence
-from engine.inference.tune import Tuned, forget, tune
 from engine.records import Plain, Score
 from engine.tasks.schema import RuntimeSettings
 

@@ -14,7 +14,7 @@ import click
 
 from engine.cli import terminal
 from engine.errors import LocalgradError
-from engine.inference.gguf import read_header
+from engine.inference.local.gguf import read_header
 from engine.inference.models import find_model, manifest
 from engine.store.store import Store
 from engine.tasks.schema import RuntimeSettings
@@ -62,7 +62,7 @@ def _python() -> Finding:
 
 
 def _machine() -> Finding:
-    from engine.inference.policy import available_cores
+    from engine.inference.local.policy import available_cores
 
     free = shutil.disk_usage(Path.cwd()).free / 1e9
     return Finding(
@@ -78,7 +78,7 @@ def _memory_gb() -> float:
 
 def _llama() -> Finding:
     def look() -> str:
-        from engine.inference.llama import build_identity
+        from engine.inference.local.llama import build_identity
 
         return build_identity().replace(" = 1 |", "").replace(" :", "")
 
@@ -93,9 +93,9 @@ def _model() -> Finding:
 
 def _determinism(name: str) -> Finding:
     """The test of a model, run anew, its verdict kept for later runs."""
-    from engine.inference.llama import LlamaModel, build_identity
-    from engine.inference.policy import known_verdict, planned_shape
-    from engine.inference.profiles import Profile, machine_key
+    from engine.inference.local.llama import LlamaModel, build_identity
+    from engine.inference.local.policy import known_verdict, planned_shape
+    from engine.inference.local.profiles import Profile, machine_key
 
     file = find_model(name, Path.cwd())
     settings = RuntimeSettings()

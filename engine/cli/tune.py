@@ -14,8 +14,8 @@ from engine.inference.opening import is_file
 from engine.tasks.schema import RuntimeSettings
 
 if TYPE_CHECKING:
-    from engine.inference.contest import LayoutRow
-    from engine.inference.tune import Tuned
+    from engine.inference.local.contest import LayoutRow
+    from engine.inference.local.tune import Tuned
 
 _LIMIT_S = 120.0
 # SmolLM2-135M in Q4_1, over 127 positions: BF16 0.0037 and Q8_0 0.0064 nats from the original, Q4_0 0.243; the original
@@ -56,7 +56,7 @@ def command(model: str, limit_s: float, max_divergence: float, throughput: bool,
     file = find_model(model, Path.cwd())
     if forget:
         return _forget(file, as_json)
-    from engine.inference.tune import tune  # here, because importing llama_cpp takes 0.3 s
+    from engine.inference.local.tune import tune  # here, because importing llama_cpp takes 0.3 s
 
     settings = RuntimeSettings(deterministic=False if throughput else "auto")
     with working() as report:
@@ -69,7 +69,7 @@ def command(model: str, limit_s: float, max_divergence: float, throughput: bool,
 
 
 def _forget(file: ModelFile, as_json: bool) -> int:
-    from engine.inference.tune import forget
+    from engine.inference.local.tune import forget
 
     gone = forget(file)
     if as_json:

@@ -4,10 +4,10 @@ import re
 from pathlib import Path
 
 from engine.errors import ModelError
-from engine.inference.address import is_address
 from engine.inference.backend import Backend
+from engine.inference.local.profiles import Profile, machine_key
 from engine.inference.models import ModelFile, find_model
-from engine.inference.profiles import Profile, machine_key
+from engine.inference.remote.address import is_address
 from engine.inference.runtime import Runtime
 from engine.inference.scripted import ScriptedBackend, keyword_script
 from engine.records import Role
@@ -63,9 +63,9 @@ def open_runtime(
 
 def _open_file(model: ModelFile, settings: RuntimeSettings) -> Backend:
     """The model as `localgrad tune` found it best; as it is where nothing was found or the copy cannot be had."""
-    from engine.inference.layouts import laid_out  # here, because importing llama_cpp takes 0.3 s
-    from engine.inference.llama import build_identity
-    from engine.inference.local import LlamaBackend
+    from engine.inference.local.backend import LlamaBackend
+    from engine.inference.local.layouts import laid_out  # here, because importing llama_cpp takes 0.3 s
+    from engine.inference.local.llama import build_identity
 
     tuning = Profile(model.sha256, machine_key(build_identity())).tuning() if settings.tune else None
     note = ""
@@ -81,7 +81,7 @@ def _open_file(model: ModelFile, settings: RuntimeSettings) -> Backend:
 
 def _open_remote(name: str, settings: RuntimeSettings) -> Backend:
     try:
-        from engine.inference.remote import RemoteBackend  # here, because httpx comes with an extra
+        from engine.inference.remote.backend import RemoteBackend  # here, because httpx comes with an extra
     except ModuleNotFoundError as error:
         if error.name != "httpx":
             raise

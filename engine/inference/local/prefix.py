@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from engine.inference.context import Ids
-from engine.inference.jobs import Job, Segment
+from engine.inference.local.context import Ids
+from engine.inference.local.jobs import Job, Segment
 
 WORTHWHILE = 16
 

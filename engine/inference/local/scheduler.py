@@ -17,10 +17,10 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.inference.choices import Tokens
-from engine.inference.context import USABLE_SEQUENCES, LlamaContext
-from engine.inference.jobs import GenerateJob, Job, Segment
-from engine.inference.prefix import Match, Node, PrefixTree
+from engine.inference.local.choices import Tokens
+from engine.inference.local.context import USABLE_SEQUENCES, LlamaContext
+from engine.inference.local.jobs import GenerateJob, Job, Segment
+from engine.inference.local.prefix import Match, Node, PrefixTree
 from engine.records import Completion
 
 MAX_OUTPUTS = 256

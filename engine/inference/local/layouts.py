@@ -11,12 +11,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from engine.errors import ModelError
-from engine.inference.gguf import GgufHeader, Tensor, read_header
-from engine.inference.llama import requantize
-from engine.inference.memory import KV_TYPES, KvType
+from engine.inference.local.gguf import GgufHeader, Tensor, read_header
+from engine.inference.local.llama import requantize
+from engine.inference.local.memory import KV_TYPES, KvType
+from engine.inference.local.policy import available_cores
+from engine.inference.local.profiles import AS_IS, cache_folder
 from engine.inference.models import ModelFile
-from engine.inference.policy import available_cores
-from engine.inference.profiles import AS_IS, cache_folder
 
 
 @dataclass(frozen=True, slots=True)

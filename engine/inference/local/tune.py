@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from engine.errors import ModelError
-from engine.inference.contest import (
+from engine.inference.local.contest import (
     WORTHWHILE,
     Contender,
     LayoutRow,
@@ -24,14 +24,14 @@ from engine.inference.contest import (
     race,
     variants,
 )
-from engine.inference.gguf import GgufHeader, read_header
-from engine.inference.layouts import LAYOUTS, forget_layouts, laid_out, planned_header
-from engine.inference.llama import LlamaModel, build_identity
+from engine.inference.local.gguf import GgufHeader, read_header
+from engine.inference.local.layouts import LAYOUTS, forget_layouts, laid_out, planned_header
+from engine.inference.local.llama import LlamaModel, build_identity
+from engine.inference.local.policy import Policy, check_memory, decide, planned_shape
+from engine.inference.local.profiles import AS_IS, Profile, Tuning, machine_key
+from engine.inference.local.scheduler import Scheduler
+from engine.inference.local.trial import Observation, Quality, Speeds, Work, compare, observe, speeds
 from engine.inference.models import ModelFile
-from engine.inference.policy import Policy, check_memory, decide, planned_shape
-from engine.inference.profiles import AS_IS, Profile, Tuning, machine_key
-from engine.inference.scheduler import Scheduler
-from engine.inference.trial import Observation, Quality, Speeds, Work, compare, observe, speeds
 from engine.tasks.schema import RuntimeSettings
 
 _CONVERTED_BYTES_PER_S = 50e6  # the first guess; 100 to 250 MB/s were seen on 2 cores

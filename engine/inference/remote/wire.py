@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 
 from engine.errors import ModelError
-from engine.inference.address import Address
+from engine.inference.remote.address import Address
 
 _MAX_REPLY_BYTES = 64_000_000
 _PASSING = (408, 429)

@@ -16,11 +16,11 @@ from importlib import resources
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.inference.choices import Tokens
-from engine.inference.context import Ids
-from engine.inference.jobs import Job, Segment
-from engine.inference.llama import LlamaModel
-from engine.inference.scheduler import Scheduler
+from engine.inference.local.choices import Tokens
+from engine.inference.local.context import Ids
+from engine.inference.local.jobs import Job, Segment
+from engine.inference.local.llama import LlamaModel
+from engine.inference.local.scheduler import Scheduler
 from engine.program.parameters import Demo
 from engine.program.prompt import Layout, render
 from engine.records import Completion, Plain

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from engine.errors import ModelError
 from engine.inference.backend import rounded
-from engine.inference.choices import LabelTree, Tokens, bounds
-from engine.inference.context import Ids
-from engine.inference.llama import Grammar, LlamaModel
+from engine.inference.local.choices import LabelTree, Tokens, bounds
+from engine.inference.local.context import Ids
+from engine.inference.local.llama import Grammar, LlamaModel
 from engine.records import Completion, Generate
 
 _NEGLIGIBLE_NATS = 30.0

@@ -17,11 +17,11 @@ from threading import Event
 from typing import Any
 
 from engine.errors import ModelError
-from engine.inference.abilities import CHAT, TEXT, Abilities
 from engine.inference.backend import decided, rounded, score_content
 from engine.inference.chat import ChatTemplate
-from engine.inference.replies import Answer, choice_grammar, chosen, read_answer
-from engine.inference.wire import RequestFailed, Wire
+from engine.inference.remote.abilities import CHAT, TEXT, Abilities
+from engine.inference.remote.replies import Answer, choice_grammar, chosen, read_answer
+from engine.inference.remote.wire import RequestFailed, Wire
 from engine.records import Chat, Completion, Generate, Request, Score
 from engine.store.keys import seed_of
 

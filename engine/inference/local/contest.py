@@ -10,10 +10,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from engine.inference.context import Shape
-from engine.inference.policy import available_cores
-from engine.inference.profiles import AS_IS
-from engine.inference.trial import Quality, Speeds
+from engine.inference.local.context import Shape
+from engine.inference.local.policy import available_cores
+from engine.inference.local.profiles import AS_IS
+from engine.inference.local.trial import Quality, Speeds
 from engine.tasks.schema import RuntimeSettings
 
 # What is less than this much faster is taken for equal: repetitions differ by a few percent.

@@ -15,12 +15,12 @@ import numpy as np
 from engine.errors import ModelError
 from engine.inference.backend import Prepared, Reply, score_content
 from engine.inference.chat import ChatTemplate, Piece
-from engine.inference.choices import LabelTree
-from engine.inference.gguf import read_header
-from engine.inference.jobs import GenerateJob, Job, ScoreJob, WinnerJob
-from engine.inference.llama import LlamaModel, build_identity
-from engine.inference.policy import check_memory, decide, planned_shape
-from engine.inference.profiles import AS_IS, Profile, Tuning, machine_key
+from engine.inference.local.choices import LabelTree
+from engine.inference.local.gguf import read_header
+from engine.inference.local.jobs import GenerateJob, Job, ScoreJob, WinnerJob
+from engine.inference.local.llama import LlamaModel, build_identity
+from engine.inference.local.policy import check_memory, decide, planned_shape
+from engine.inference.local.profiles import AS_IS, Profile, Tuning, machine_key
 from engine.records import Completion, Generate, Prompt, Request, Score
 from engine.store.keys import seed_of
 from engine.tasks.schema import RuntimeSettings

@@ -8,8 +8,8 @@ from threading import Lock
 from typing import Any
 
 from engine.errors import ModelError
-from engine.inference.replies import read_answer
-from engine.inference.wire import RequestFailed, Wire
+from engine.inference.remote.replies import read_answer
+from engine.inference.remote.wire import RequestFailed, Wire
 
 CHAT, TEXT = "/chat/completions", "/completions"
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from engine.errors import ModelError
-from engine.inference.gguf import GgufHeader, Tensor
+from engine.inference.local.gguf import GgufHeader, Tensor
 
 # Python, numpy, llama_cpp and this package: 50 MB. What a context allocates beside its buffers: 6 MB.
 _PROCESS_BYTES = 56_000_000

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.errors import ModelError
-from engine.inference.llama import LlamaModel, last_complaint
-from engine.inference.memory import KV_TYPES
+from engine.inference.local.llama import LlamaModel, last_complaint
+from engine.inference.local.memory import KV_TYPES
 from engine.tasks.schema import KVType
 
 Ids = NDArray[np.int32]

@@ -8,13 +8,13 @@ import os
 from dataclasses import dataclass
 
 from engine.errors import ModelError
-from engine.inference.context import MAX_SEQUENCES, LlamaContext, Shape
-from engine.inference.determinism import deterministic_shape, examine
-from engine.inference.gguf import GgufHeader
-from engine.inference.llama import LlamaModel, offloads
-from engine.inference.memory import ContextSettings, MemoryPlan, available_memory, check
-from engine.inference.profiles import Profile, Tuning, Verdict
-from engine.inference.scheduler import MAX_OUTPUTS, Scheduler
+from engine.inference.local.context import MAX_SEQUENCES, LlamaContext, Shape
+from engine.inference.local.determinism import deterministic_shape, examine
+from engine.inference.local.gguf import GgufHeader
+from engine.inference.local.llama import LlamaModel, offloads
+from engine.inference.local.memory import ContextSettings, MemoryPlan, available_memory, check
+from engine.inference.local.profiles import Profile, Tuning, Verdict
+from engine.inference.local.scheduler import MAX_OUTPUTS, Scheduler
 from engine.tasks.schema import KVType, RuntimeSettings
 
 _BATCH_ROWS = 512

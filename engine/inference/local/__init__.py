@@ -1,0 +1,1 @@
+"""The model runtime in this process: llama.cpp, from the file to the scheduler."""
