@@ -381,9 +381,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--shape", type=json.loads, help='limit: {"rows": 512, "sequences": 1, "flash": true}')
     parser.add_argument("--cap", type=int, default=8192, help="limit: rows to decode at most")
     options = parser.parse_args(arguments)
-    importlib.import_module(
-        "engine.inference.local.llama"
-    )  # sets the spin count before llama_cpp is loaded
+    importlib.import_module("engine.inference.local.llama")  # sets the spin count before llama_cpp is loaded
     try:
         print(json.dumps(_measure(options)))
     except Absent as absent:
