@@ -5,10 +5,15 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from engine.optim.run import new_run
+from engine.store.store import Store
+from engine.tasks.taskfile import load_task, override
 
 ROOT = Path(__file__).parents[1]
 
@@ -37,8 +42,9 @@ def test_twenty_killed_runs_end_byte_identical_on_the_scripted_backend() -> None
 
 @pytest.mark.model
 @pytest.mark.slow
-def test_a_killed_run_of_the_real_model_pays_for_nothing_twice() -> None:
-    summary = kill_script("--budget", "250calls", "--kills", "2", "--agree", "1")
+def test_a_killed_run_of_the_real_model_ends_byte_identical_too() -> None:
+    summary = kill_script("--budget", "250calls", "--kills", "2")
+    assert summary["identical_programs"] == 2
     assert summary["calls_paid_twice"] == 0
 
 
@@ -72,3 +78,17 @@ def test_resume_without_an_unfinished_run_begins_a_new_one(tmp_path: Path) -> No
     assert done.returncode == 0
     assert json.loads(done.stdout)["resumed"] is False
     assert "beginning a new one" in done.stderr
+
+
+def test_a_run_that_began_with_the_model_in_another_format_says_what_that_costs(tmp_path: Path) -> None:
+    store = tmp_path / "store.db"
+    task = load_task(ROOT / "engine" / "demo" / "task.yaml")
+    task = override(replace(task, file=replace(task.file, model="scripted:2ms")), budget="300calls")
+    begun = new_run(task)
+    with Store(store) as opened:
+        opened.put_run(replace(begun, settings={**begun.settings, "identity": "another format"}))
+    command = [argument for argument in optimize(store, "--resume") if argument not in ("--budget", "4000calls")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["run"] == begun.id
+    assert f"{begun.id} began with the model in another format" in done.stderr

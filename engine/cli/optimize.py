@@ -1,5 +1,6 @@
 """localgrad optimize: make a task's program better within a budget, and prove it on rows it has never seen."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from engine.cli.options import Common, runtime_options
 from engine.cli.progress import OptimizationProgress
 from engine.cli.session import read_work, state_folder, store_path, task_runtime, with_model, with_runtime
 from engine.errors import ContentError, UsageError
+from engine.inference.runtime import Runtime
 from engine.optim.proposers import make_proposers
 from engine.optim.run import Bench, Report, new_run, unfinished_run, work_on
 from engine.store.rows import RunRow
@@ -53,7 +55,7 @@ def command(
             bench = Bench(
                 task, work.splits, work.metric, work.program, runtime, state_folder(task.path, common.store) / "runs"
             )
-            report = work_on(bench, run, progress)
+            report = work_on(bench, _as_begun(run, runtime), progress)
     except KeyboardInterrupt:
         terminal.complain(f"interrupted and saved; go on with: {terminal.own_name()} optimize {task_file} --resume")
         return 130
@@ -87,10 +89,22 @@ def _choose_run(task: Task, common: Common, resume: bool, model: str | None) -> 
             found = unfinished_run(opened, task, model)
         if found:
             kept: Any = dict(found.settings)
+            kept.pop("identity", None)
             task = with_runtime(with_model(task, kept.pop("model")), {**kept.pop("runtime", {}), **common.runtime})
             return override(task, **{**kept, "proposers": tuple(kept["proposers"])}), found, True
         terminal.complain("no unfinished run of this task and seed; beginning a new one")
     return task, new_run(task), False
+
+
+def _as_begun(run: RunRow, runtime: Runtime) -> RunRow:
+    """The run with how its model is run; where a resumed one began otherwise, that is said."""
+    identity = runtime.backend("task").identity
+    if run.settings.get("identity", identity) != identity:
+        terminal.complain(
+            f"{run.id} began with the model in another format or build, so its calls are paid again; "
+            "where `localgrad tune` was run since, --no-tune avoids that"
+        )
+    return replace(run, settings={"identity": identity, **run.settings})
 
 
 def _show(report: Report) -> None:
