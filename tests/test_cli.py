@@ -346,7 +346,7 @@ def test_an_argument_that_is_no_text_is_refused_in_one_line(task: Path) -> None:
 
 MISTAKES: dict[str, tuple[int, list[str], str]] = {
     "no task file": (2, ["eval", "absent.yaml"], "absent.yaml: no such file"),
-    "a folder for a task": (2, ["eval", "."], "no such file"),
+    "a folder for a task": (2, ["eval", "."], "is a folder; give task.yaml"),
     "no such command": (2, ["evaluate"], "No such command"),
     "no such option": (2, ["eval", "task.yaml", "--splits", "dev"], "No such option"),
     "no argument": (2, ["eval"], "Missing argument"),

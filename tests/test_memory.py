@@ -381,8 +381,11 @@ last = asked["sequences"] - max(1, -(-rows // length))
 for sequence in range(1, last):
     assert llama_cpp.llama_state_seq_set_data(context, state, size, sequence) == size
 decode(last, 0, min(rows, asked["cells"] - last * length), asked["outputs"])
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-print(peak * (1 if sys.platform == "darwin" else 1024))
+try:  # ru_maxrss would count what the process had in memory before it became this program
+    lines = open("/proc/self/status").read().splitlines()
+    print(next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM")))
+except FileNotFoundError:
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 
 

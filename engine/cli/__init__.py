@@ -60,8 +60,9 @@ def main(arguments: list[str] | None = None) -> None:
 
 def run(arguments: list[str] | None = None) -> int:
     """Run the command and return its exit code. Every error a person can make is one line on stderr."""
+    given = sys.argv[1:] if arguments is None else arguments
     try:
-        code = cli.main(args=arguments, prog_name="localgrad", standalone_mode=False)
+        code = cli.main(args=given or ["--help"], prog_name="localgrad", standalone_mode=False)
     except click.UsageError as error:
         hint = f" (localgrad {error.ctx.info_name} --help)" if error.ctx and error.ctx.parent else " (localgrad --help)"
         complain(error.format_message() + hint)

@@ -16,7 +16,9 @@ def read_text(path: Path) -> str:
         ContentError: it is not UTF-8; the message starts with file:line.
     """
     if not path.is_file():
-        raise UsageError(f"{path}: no such file")
+        if (path / "task.yaml").is_file():
+            raise UsageError(f"{path}: is a folder; give {path / 'task.yaml'}")
+        raise UsageError(f"{path}: {'is a folder, not a file' if path.is_dir() else 'no such file'}")
     try:
         raw = path.read_bytes()
     except OSError as error:
