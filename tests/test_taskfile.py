@@ -235,10 +235,14 @@ def test_lines_are_counted_alike_with_crlf(tmp_path: Path) -> None:
     assert complaint(written(tmp_path, text)) == "task.yaml:9: unknown key 'metrik': did you mean 'metric'?"
 
 
-@pytest.mark.parametrize("name", ["nothing.yaml", "."])
-def test_a_file_that_is_not_there_is_a_usage_error(tmp_path: Path, name: str) -> None:
-    with pytest.raises(UsageError, match="no such file"):
-        load_task(tmp_path / name)
+def test_a_file_that_is_not_there_is_a_usage_error(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"nothing\.yaml: no such file"):
+        load_task(tmp_path / "nothing.yaml")
+    with pytest.raises(UsageError, match="is a folder, not a file"):
+        load_task(tmp_path)
+    written(tmp_path, GOOD)
+    with pytest.raises(UsageError, match=r"is a folder; give .*task\.yaml"):
+        load_task(tmp_path)
 
 
 def test_where_names_the_nearest_enclosing_place(tmp_path: Path) -> None:
