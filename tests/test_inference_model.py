@@ -92,12 +92,12 @@ _F16, _BF16 = 1, 30
 class PlainWay:
     """llama.cpp through `llama_cpp.Llama`, one sequence at a time, nothing shared and nothing batched.
 
-    Its cache has the types that the deterministic policy takes.
+    Its cache has the types that the deterministic policy takes, unless told otherwise.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, key_type: int = _BF16) -> None:
         self.llama = llama_cpp.Llama(
-            str(path), n_ctx=512, logits_all=True, flash_attn=True, type_k=_BF16, type_v=_F16,
+            str(path), n_ctx=512, logits_all=True, flash_attn=True, type_k=key_type, type_v=_F16,
             n_threads=1, n_threads_batch=1, verbose=False,
         )  # fmt: skip
 
@@ -241,13 +241,19 @@ def test_without_determinism_answers_are_nearly_the_same(precise_path: Path) -> 
     assert apart.mean() < 0.01
 
 
-def test_greedy_text_is_that_of_the_plain_way(precise: LlamaBackend, plain_precise: PlainWay) -> None:
-    """Measured: 6 of 8 texts of 16 tokens alike. A single row rounds otherwise, and some tokens nearly tie."""
+def test_greedy_text_is_that_of_the_plain_way(precise_path: Path) -> None:
+    """Measured: 8 of 8 texts of 16 tokens alike with 16-bit keys; 6 of 8 with those of the deterministic policy."""
     requests = [ask_in_chat(message) for message in MESSAGES[:4]]
     requests += [Generate(Plain(f"Message: {message}\nReply:"), 16) for message in MESSAGES[4:8]]
-    expected = [plain_precise.greedy(request.prompt, 16) for request in requests]
-    alike = [a == b for a, b in zip(texts(answers(precise, requests)), expected, strict=True)]
-    assert sum(alike) >= 5
+    way = PlainWay(precise_path, key_type=_F16)
+    backend = LlamaBackend(precise_path, "loose", "loose", replace(SETTINGS, deterministic=False))
+    try:
+        expected = [way.greedy(request.prompt, 16) for request in requests]
+        alike = [a == b for a, b in zip(texts(answers(backend, requests)), expected, strict=True)]
+    finally:
+        backend.close()
+        way.llama.close()
+    assert sum(alike) >= 7
 
 
 def test_greedy_text_of_the_embedded_file_is_that_of_the_plain_way(
