@@ -125,7 +125,7 @@ def node(**settings: Any) -> dict[str, Any]:
 def test_init_writes_a_task_that_runs_and_never_overwrites(cli: Cli, tmp_path: Path) -> None:
     folder = tmp_path / "new" / "demo"
     assert cli("init", folder).code == 0
-    assert sorted(path.name for path in folder.iterdir()) == ["README.md", "task.yaml", "test.jsonl", "train.jsonl"]
+    assert sorted(path.name for path in folder.iterdir()) == ["task.yaml", "test.jsonl", "train.jsonl"]
     done = cli("eval", folder / "task.yaml", "--model", "scripted", "--limit", "5", "--json")
     assert (done.code, done.json["n"]) == (0, 5)
     (folder / "task.yaml").write_text("mine", encoding="utf-8")
@@ -268,6 +268,12 @@ def test_runs_finds_no_store_where_there_is_none(cli: Cli, task: Path) -> None:
     assert "no store here yet" in complaint(cli("runs", task), 2)
 
 
+def test_runs_names_the_store_that_holds_none(cli: Cli, task: Path, tmp_path: Path) -> None:
+    assert cli("eval", task).code == 0
+    with contextlib.chdir(tmp_path):
+        assert cli("runs", task).out.startswith(".localgrad/store.db: no runs yet")
+
+
 def test_diff_shows_what_a_run_changed(cli: Cli, task: Path) -> None:
     body = cli("optimize", task, "--json").json
     shown = cli("diff", body["run"], "--task", task)
@@ -276,7 +282,7 @@ def test_diff_shows_what_a_run_changed(cli: Cli, task: Path) -> None:
     assert "+6.00 →" in shown.out
     folder = Path(body["program"]).parent
     assert cli("diff", folder).out == shown.out == cli("diff", folder / "program.yaml").out
-    assert cli("diff", "--task", task).out == shown.out
+    assert cli("diff", "--task", task).out == cli("diff", task).out == shown.out
     changes = cli("diff", folder, "--json").json["changes"]
     assert set(changes["colour.bias"]["best"]) == set(COLOURS)
 
@@ -288,7 +294,7 @@ def test_diff_names_the_runs_it_knows(cli: Cli, task: Path) -> None:
 
 @pytest.mark.parametrize("place", ["/", "/tmp"])
 def test_diff_of_a_folder_that_is_no_runs_is_refused(cli: Cli, place: str) -> None:
-    assert "no store here" in complaint(cli("diff", place), 2)
+    assert "is not a run's folder" in complaint(cli("diff", place), 2)
 
 
 def test_run_answers_one_example(cli: Cli, task: Path) -> None:
@@ -347,13 +353,13 @@ def test_an_argument_that_is_no_text_is_refused_in_one_line(task: Path) -> None:
 MISTAKES: dict[str, tuple[int, list[str], str]] = {
     "no task file": (2, ["eval", "absent.yaml"], "absent.yaml: no such file"),
     "a folder for a task": (2, ["eval", "."], "is a folder; give task.yaml"),
-    "no such command": (2, ["evaluate"], "No such command"),
+    "no such command": (2, ["optimise"], "no command 'optimise': did you mean 'optimize'?"),
     "no such option": (2, ["eval", "task.yaml", "--splits", "dev"], "No such option"),
     "no argument": (2, ["eval"], "Missing argument"),
     "no such split": (2, ["eval", "task.yaml", "--split", "holdout"], "holdout"),
     "limit of nothing": (2, ["eval", "task.yaml", "--limit", "0"], "--limit"),
     "gate above one": (2, ["eval", "task.yaml", "--fail-under", "2"], "--fail-under"),
-    "unknown model": (5, ["eval", "task.yaml", "--model", "gpt-9"], "unknown model 'gpt-9'"),
+    "unknown model": (5, ["eval", "task.yaml", "--model", "gpt-9"], "unknown model 'gpt-9' (give a name"),
     "absent gguf": (5, ["eval", "task.yaml", "--model", "absent.gguf"], "absent.gguf: no such model file"),
     "model not in the cache": (5, ["eval", "task.yaml", "--model", "hf:nobody/nothing:Q4_0"], "downloads nothing"),
     "malformed hf name": (1, ["eval", "task.yaml", "--model", "hf:nobody"], "hf:user/repo:QUANT"),
@@ -366,6 +372,7 @@ MISTAKES: dict[str, tuple[int, list[str], str]] = {
     "store is a folder": (1, ["eval", "task.yaml", "--store", "."], "choose another --store"),
     "store is no store": (1, ["eval", "task.yaml", "--store", "train.jsonl"], "choose another --store"),
     "budget without meaning": (2, ["optimize", "task.yaml", "--budget", "3parsecs"], "--budget '3parsecs'"),
+    "budget without a unit": (2, ["optimize", "task.yaml", "--budget", "30"], "write it like 30s"),
     "budget of nothing": (2, ["optimize", "task.yaml", "--budget", "0calls"], "--budget '0calls'"),
     "budget too small": (1, ["optimize", "task.yaml", "--budget", "5calls"], "before the baseline was scored"),
     "negative seed": (2, ["optimize", "task.yaml", "--seed", "-1"], "--seed"),
@@ -380,7 +387,7 @@ MISTAKES: dict[str, tuple[int, list[str], str]] = {
     "absent rows": (2, ["run", "task.yaml", "absent.jsonl"], "absent.jsonl: no such file"),
     "rows without the field": (1, ["run", "task.yaml", "other.jsonl"], "other.jsonl:1: no field 'text'"),
     "diff of no run": (2, ["diff", "nothing", "--task", "task.yaml"], "no run 'nothing'"),
-    "diff before any run": (2, ["diff", "--task", "task.yaml"], "no finished run"),
+    "diff before any run": (2, ["diff", "--task", "task.yaml"], "no finished run yet; localgrad optimize TASK"),
     "init over a task": (2, ["init", "."], "already there"),
 }
 

@@ -138,7 +138,7 @@ def test_a_missing_key_inside_a_section_is_named_with_the_sections_line(tmp_path
         ("optimize: {seed: [1]}", "optimize.seed: input should be a valid integer, found a list"),
         (
             "optimize: {budget: 10 parsecs}",
-            "budget '10 parsecs' is not understood: write it like 10m, 800calls or 2Mtok",
+            "budget '10 parsecs' is not understood: write it like 30s, 10m, 800calls or 2Mtok",
         ),
         ("optimize: {budget: 0calls}", "budget '0calls' leaves nothing to spend"),
         ("runtime: {threads: 0}", "runtime.threads: input should be greater than or equal to 1, found 0"),

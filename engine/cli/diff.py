@@ -13,21 +13,22 @@ from engine.cli.runs import existing_store
 from engine.errors import ContentError, UsageError
 from engine.program.graph import Program
 from engine.program.parameters import Bias, Demos, Parameter, Text
+from engine.program.saved import is_saved_program
 from engine.store.rows import RunRow
 from engine.store.store import Store
 
 
 @click.command("diff")
-@click.argument("run_name", metavar="[RUN]", required=False)
+@click.argument("given", metavar="[RUN|TASK]", required=False)
 @click.option("--task", "task_file", type=click.Path(path_type=Path), help="The task whose store holds the run.")
 @common_options
-def command(run_name: str | None, task_file: Path | None, common: Common) -> int:
-    """Show what RUN (its id or its folder; by default the last finished one) changed between baseline and best."""
-    name, store = run_name, common.store
-    if run_name and Path(run_name).exists():
-        folder = (Path(run_name) if Path(run_name).is_dir() else Path(run_name).parent).resolve()
-        name, store = folder.name, store or str(folder.parent.parent / "store.db")
-    with existing_store(task_file, store) as opened:
+def command(given: str | None, task_file: Path | None, common: Common) -> int:
+    """Show what a run changed between baseline and best.
+
+    RUN is a run's id, its folder or its saved program. With a TASK, or with nothing, it is the last finished run.
+    """
+    name, task, store = _place(given, task_file, common.store)
+    with existing_store(task, store) as opened:
         run = _find(opened, name)
         before, after = (_program(opened, run, which) for which in ("baseline", "best"))
     changes = {
@@ -49,6 +50,19 @@ def command(run_name: str | None, task_file: Path | None, common: Common) -> int
     return 0
 
 
+def _place(given: str | None, task: Path | None, store: str | None) -> tuple[str | None, Path | None, str | None]:
+    """The run's name if one was given, the task whose store to look in, and the store if one was named."""
+    path = Path(given or "")
+    if given is None or not path.exists():
+        return given, task, store
+    if path.is_file() and not is_saved_program(path):
+        return None, path, store
+    folder = (path if path.is_dir() else path.parent).resolve()
+    if not (folder / "program.yaml").is_file():
+        raise UsageError(f"{path}: is not a run's folder; give one, a run's id or a task file")
+    return folder.name, task, store or str(folder.parent.parent / "store.db")
+
+
 def _find(store: Store, name: str | None) -> RunRow:
     runs = store.runs()
     for run in runs:
@@ -56,10 +70,10 @@ def _find(store: Store, name: str | None) -> RunRow:
             if not run.report:
                 raise ContentError(f"run {run.id} is {run.status}; finish it first with --resume")
             return run
+    if name is None:
+        raise UsageError(f"{store.path}: no finished run yet; localgrad optimize TASK makes one")
     known = ", ".join(run.id for run in runs[:3]) or "none"
-    raise UsageError(
-        f"no run {name!r} in {store.path}; the newest: {known}" if name else f"no finished run in {store.path}"
-    )
+    raise UsageError(f"no run {name!r} in {store.path}; the newest: {known}")
 
 
 def _program(store: Store, run: RunRow, which: str) -> Program:

@@ -8,7 +8,7 @@ import click
 from engine.cli import terminal
 from engine.errors import UsageError
 
-_FILES = ("task.yaml", "train.jsonl", "test.jsonl", "README.md")
+_FILES = ("task.yaml", "train.jsonl", "test.jsonl")
 
 
 @click.command("init")
@@ -32,7 +32,7 @@ def command(folder: Path, as_json: bool) -> int:
         terminal.print_result({"task": str(task), "files": [str(folder / name) for name in _FILES]})
     else:
         terminal.say(f"wrote {', '.join(_FILES)} to {folder}")
-        terminal.say(
-            f"next: localgrad eval {task}, then localgrad optimize {task}; edit the files to make the task yours"
-        )
+        terminal.say("Edit the files to make the task yours. To see how good its program is, and to make it better:")
+        terminal.say(f"  localgrad eval {task}")
+        terminal.say(f"  localgrad optimize {task}")
     return 0

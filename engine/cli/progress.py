@@ -74,7 +74,7 @@ class OptimizationProgress:
         if row.p_value is None:
             return
         fate = "[green]accepted[/green]" if row.accepted else "not accepted"
-        level = f"p {row.p_value:.2g} against {row.level:.2g}"
+        level = f"p {row.p_value:.2g}, needs {row.level:.2g} or less"
         note = printable(row.note).replace("[", "\\[")
         self._line.keep(f"round {row.round}: dev {percent(row.score)}, {fate} ({level}): {note[:160]}")
 

@@ -18,11 +18,11 @@ from engine.store.store import Store
 def command(task_file: Path | None, common: Common) -> int:
     """List the runs in the store of TASK, or in the nearest store at or above this folder, newest first."""
     with existing_store(task_file, common.store) as opened:
-        runs = opened.runs()
+        runs, where = opened.runs(), opened.path
     if common.as_json:
         terminal.print_result({"runs": [_body(run) for run in runs]})
     elif not runs:
-        terminal.say("no runs yet")
+        terminal.say(f"{terminal.nearby(where)}: no runs yet; localgrad optimize TASK makes one")
     else:
         terminal.table(
             ["run", "started", "status", "dev", "test", "accepted", "spent"],

@@ -76,7 +76,7 @@ def find_model(name: str, folder: Path) -> ModelFile:
     known = manifest()
     if name not in known:
         raise ModelMissing(
-            f"unknown model {name!r}: {nearest(name, list(known))}; or give a path.gguf or hf:user/repo:QUANT"
+            f"unknown model {name!r} (give a name, a path.gguf or hf:user/repo:QUANT): {nearest(name, list(known))}"
         )
     entry = known[name]
     found = entry.locate()

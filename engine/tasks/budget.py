@@ -38,7 +38,7 @@ class Budget:
         """
         found = _FORM.fullmatch(text.strip())
         if not found:
-            raise ContentError(f"budget {text!r} is not understood: write it like 10m, 800calls or 2Mtok")
+            raise ContentError(f"budget {text!r} is not understood: write it like 30s, 10m, 800calls or 2Mtok")
         scale, unit = _SCALE[found["unit"].lower()]
         amount = float(found["amount"]) * scale
         if amount <= 0:
