@@ -37,6 +37,7 @@ class LlamaModel:
         parameters = llama_cpp.llama_model_default_params()
         parameters.n_gpu_layers, parameters.main_gpu = gpu_layers, main_gpu
         parameters.check_tensors = True
+        parameters.use_extra_bufts = not _has_amx()
         self.handle = llama_cpp.llama_model_load_from_file(str(path).encode(), parameters)
         if not self.handle:
             raise ModelError(
@@ -153,6 +154,15 @@ def build_identity() -> str:
     """What about the runtime changes answers: its version and the instruction sets it was built to use."""
     info = llama_cpp.llama_print_system_info().decode("utf-8", "replace").strip()
     return f"llama-cpp-python {llama_cpp.__version__} | {info}"
+
+
+def _has_amx() -> bool:
+    """Whether llama.cpp was built with kernels for Intel's AMX, which come with its extra buffer types.
+
+    They are left out: compilers drop stores of the tile configuration, and the first matrix product then kills the
+    process (seen with GCC 12.2; llama.cpp's pull request 26954). A build does not tell its compiler.
+    """
+    return b"AMX_INT8 = 1" in llama_cpp.llama_print_system_info()
 
 
 def requantize(source: Path, target: Path, file_type: int, threads: int) -> None:
