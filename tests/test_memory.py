@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 
 from engine.errors import ModelError
 from engine.inference.local.gguf import GgufHeader, Tensor, read_header
-from engine.inference.local.memory import KV_TYPES, ContextSettings, available_memory, check, predict
+from engine.inference.local.memory import available_memory, check, predict
+from engine.inference.local.shape import KV_TYPES, Shape
 from engine.inference.models import find_model
 
 ROOT = Path(__file__).parents[1]
@@ -178,7 +179,7 @@ def test_no_mutation_of_a_header_does_more_than_raise_a_model_error(
     path = written(tmp_path, bytes(content[: cut if cut % 3 else len(content)]))
     started = time.monotonic()
     with contextlib.suppress(ModelError):
-        predict(read_header(path), ContextSettings(cells=512, batch_rows=64, outputs=64))
+        predict(read_header(path), Shape(cells=512, batch_rows=64, threads=2))
     assert time.monotonic() - started < 1.0
 
 
@@ -209,80 +210,81 @@ LARGE = GgufHeader(
         Tensor("output.weight", (4096, 128256), 30, 1_050_673_152),
     ),
 )
-SETTINGS = ContextSettings(cells=32768, batch_rows=512, outputs=64, sequences=64)
+SHAPE = Shape(cells=32768, batch_rows=512, threads=2)
 
 
 def test_the_cache_is_layers_times_heads_times_lengths_times_cells() -> None:
-    assert predict(LARGE, SETTINGS).kv == 32 * 8 * (128 + 128) * 2 * 32768
-    assert predict(LARGE, replace(SETTINGS, type_k="q8_0")).kv == 32 * 8 * (128 * 34 // 32 + 128 * 2) * 32768
-    assert predict(LARGE, replace(SETTINGS, type_k="q4_0", type_v="f32")).kv == 32 * 8 * (72 + 512) * 32768
-    assert predict(LARGE, replace(SETTINGS, cells=257)).kv == 32 * 8 * 256 * 2 * 512, "rounded up to 256"
+    assert predict(LARGE, SHAPE).kv == 32 * 8 * (128 + 128) * 2 * 32768
+    assert predict(LARGE, replace(SHAPE, key_type="q8_0")).kv == 32 * 8 * (128 * 34 // 32 + 128 * 2) * 32768
+    assert predict(LARGE, replace(SHAPE, key_type="q4_0", value_type="f32")).kv == 32 * 8 * (72 + 512) * 32768
+    assert predict(LARGE, replace(SHAPE, cells=257)).kv == 32 * 8 * 256 * 2 * 512, "rounded up to 256"
     uneven = replace(LARGE, kv_heads=(8, 0) * 16)
-    assert predict(uneven, SETTINGS).kv == predict(LARGE, SETTINGS).kv // 2
+    assert predict(uneven, SHAPE).kv == predict(LARGE, SHAPE).kv // 2
 
 
 def test_compute_is_the_logits_and_the_largest_moment() -> None:
     layer = 32768 * 512 * 2 + 512 * (3 * 14336 + 4 * 4096) * 4
-    assert predict(LARGE, SETTINGS).compute == 64 * 128256 * 4 + layer + 512 * 14336 * 2
-    every_row = predict(LARGE, replace(SETTINGS, cells=1024, outputs=512)).compute
+    assert predict(LARGE, SHAPE).compute == 256 * 128256 * 4 + layer + 512 * 14336 * 2
+    assert predict(LARGE, SHAPE, outputs=64, sequences=64).compute == 64 * 128256 * 4 + layer + 512 * 14336 * 2
+    every_row = predict(LARGE, replace(SHAPE, cells=1024), outputs=512).compute
     assert every_row == 512 * 128256 * 4 + 512 * (128256 + 2 * 4096) * 4 + 512 * 14336 * 2
-    without = predict(LARGE, replace(SETTINGS, flash_attention=False)).compute
+    without = predict(LARGE, replace(SHAPE, flash_attention=False)).compute
     scores = 32 * 32768 * 512
-    assert without == 64 * 128256 * 4 + 32768 * 512 * 4 + 512 * 6 * 4096 * 4 + scores * 4 + scores * 2
+    assert without == 256 * 128256 * 4 + 32768 * 512 * 4 + 512 * 6 * 4096 * 4 + scores * 4 + scores * 2
 
 
 def test_weights_are_the_bytes_of_the_tensors_but_not_those_on_the_gpu() -> None:
     head, layer = 1_050_673_152, 117_440_512
-    assert predict(LARGE, SETTINGS).weights == 2 * head + 32 * layer
-    moved = predict(LARGE, replace(SETTINGS, gpu_layers=11))
+    assert predict(LARGE, SHAPE).weights == 2 * head + 32 * layer
+    moved = predict(LARGE, SHAPE, 11)
     assert moved.weights == 2 * head + 22 * layer
-    assert moved.kv == predict(LARGE, SETTINGS).kv * 22 // 32
-    everything = predict(LARGE, replace(SETTINGS, gpu_layers=-1))
+    assert moved.kv == predict(LARGE, SHAPE).kv * 22 // 32
+    everything = predict(LARGE, SHAPE, -1)
     assert (everything.weights, everything.kv) == (2 * head, 0)
-    assert predict(LARGE, replace(SETTINGS, gpu_layers=99)) == everything
+    assert predict(LARGE, SHAPE, 99) == everything
 
 
 def test_an_unknown_type_of_the_cache_is_named_with_the_known_ones() -> None:
     with pytest.raises(ModelError, match="unknown type 'q5' of the KV cache: one of f32, f16, bf16, q8_0, q4_0"):
-        predict(LARGE, replace(SETTINGS, type_v="q5"))
+        predict(LARGE, replace(SHAPE, value_type="q5"))
 
 
 # ── refusals ─────────────────────────────────────────────────────────────────────────────────────
 
 
-def refusal(settings: ContextSettings, available: int) -> str:
+def refusal(shape: Shape, available: int) -> str:
     with pytest.raises(ModelError) as caught:
-        check(LARGE, settings, available, "large")
+        check(LARGE, shape, 0, available, "large")
     return str(caught.value)
 
 
 def test_what_fits_is_let_through_with_its_plan() -> None:
-    plan = predict(LARGE, SETTINGS)
-    assert check(LARGE, SETTINGS, plan.total, "large") == plan
+    plan = predict(LARGE, SHAPE)
+    assert check(LARGE, SHAPE, 0, plan.total, "large") == plan
     assert plan.total == plan.weights + plan.kv + plan.compute + plan.process
-    refusal(SETTINGS, plan.total - 1)
+    refusal(SHAPE, plan.total - 1)
 
 
 def test_a_refusal_gives_the_numbers_and_the_largest_context_that_fits() -> None:
-    line = refusal(SETTINGS, 8_000_000_000)
+    line = refusal(SHAPE, 8_000_000_000)
     assert line == (
-        "model large needs 10.5 GB (weights 5.9, context 4.3, compute 0.20) and 8.0 GB are free; "
-        "runtime.context: 14080 would fit"
+        "model large needs 10.6 GB (weights 5.9, context 4.3, compute 0.30) and 8.0 GB are free; "
+        "runtime.context: 13312 would fit"
     )
-    assert predict(LARGE, replace(SETTINGS, cells=14080)).total <= 8_000_000_000
-    assert predict(LARGE, replace(SETTINGS, cells=14080 + 256)).total > 8_000_000_000
+    assert predict(LARGE, replace(SHAPE, cells=13312)).total <= 8_000_000_000
+    assert predict(LARGE, replace(SHAPE, cells=13312 + 256)).total > 8_000_000_000
 
 
 def test_where_no_context_fits_a_smaller_cache_type_is_proposed() -> None:
-    small = replace(SETTINGS, cells=1024)
-    q8_0 = predict(LARGE, replace(small, type_k="q8_0", type_v="q8_0")).total
+    small = replace(SHAPE, cells=1024)
+    q8_0 = predict(LARGE, replace(small, key_type="q8_0", value_type="q8_0")).total
     assert refusal(small, q8_0).endswith("; runtime.kv_type: q8_0 would fit")
-    least = predict(LARGE, replace(SETTINGS, cells=1024, type_k="q8_0", type_v="q8_0")).total
-    assert refusal(SETTINGS, least).endswith("; runtime.kv_type: q8_0 with runtime.context: 1024 would fit")
+    least = predict(LARGE, replace(SHAPE, cells=1024, key_type="q8_0", value_type="q8_0")).total
+    assert refusal(SHAPE, least).endswith("; runtime.kv_type: q8_0 with runtime.context: 1024 would fit")
 
 
 def test_where_nothing_fits_a_smaller_model_is_proposed() -> None:
-    assert refusal(SETTINGS, 2_000_000_000).endswith("; no context fits: take a smaller model")
+    assert refusal(SHAPE, 2_000_000_000).endswith("; no context fits: take a smaller model")
 
 
 # ── what is free ─────────────────────────────────────────────────────────────────────────────────
@@ -358,7 +360,7 @@ making = llama_cpp.llama_context_default_params()
 making.n_ctx, making.n_seq_max, making.kv_unified = asked["cells"], asked["sequences"], True
 making.n_batch = making.n_ubatch = asked["batch_rows"]
 making.n_threads = making.n_threads_batch = 1
-making.type_k, making.type_v = asked["type_k"], asked["type_v"]
+making.type_k, making.type_v = asked["key_type"], asked["value_type"]
 making.flash_attn_type = int(asked["flash_attention"])
 context = llama_cpp.llama_init_from_model(model, making)
 memory = llama_cpp.llama_get_memory(context)
@@ -389,11 +391,11 @@ except FileNotFoundError:
 """
 
 
-def peak_bytes(path: Path, settings: ContextSettings) -> int:
-    asked = {name: getattr(settings, name) for name in ContextSettings.__slots__}
-    asked |= {name: KV_TYPES[asked[name]].ggml_type for name in ("type_k", "type_v")}
+def peak_bytes(path: Path, shape: Shape, outputs: int, sequences: int) -> int:
+    asked = {"path": str(path), "outputs": outputs, "sequences": sequences, **asdict(shape)}
+    asked |= {name: KV_TYPES[asked[name]].ggml_type for name in ("key_type", "value_type")}
     done = subprocess.run(
-        [sys.executable, "-c", _FILLING, json.dumps({"path": str(path), **asked})],
+        [sys.executable, "-c", _FILLING, json.dumps(asked)],
         capture_output=True, text=True, check=True, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)},
     )  # fmt: skip
     return int(done.stdout)
@@ -401,22 +403,24 @@ def peak_bytes(path: Path, settings: ContextSettings) -> int:
 
 @pytest.mark.model
 @pytest.mark.parametrize(
-    "settings",
+    ("shape", "outputs", "sequences"),
     [
-        ContextSettings(cells=2048, batch_rows=64, outputs=64, sequences=64),
-        ContextSettings(cells=2048, batch_rows=512, outputs=512, sequences=64),
-        ContextSettings(cells=2048, batch_rows=512, outputs=64, sequences=64, flash_attention=False),
-        ContextSettings(cells=8192, batch_rows=64, outputs=1, sequences=64, type_k="q8_0", type_v="q8_0"),
-        ContextSettings(cells=8192, batch_rows=512, outputs=64, sequences=256),
-        ContextSettings(cells=32768, batch_rows=512, outputs=256, sequences=256),
-        ContextSettings(cells=32768, batch_rows=512, outputs=64, sequences=256, type_k="q8_0", type_v="q8_0"),
+        (Shape(2048, 64, 1), 64, 64),
+        (Shape(2048, 512, 1), 512, 64),
+        (Shape(2048, 512, 1, flash_attention=False), 64, 64),
+        (Shape(8192, 64, 1, "q8_0", "q8_0"), 1, 64),
+        (Shape(8192, 512, 1), 64, 256),
+        (Shape(32768, 512, 1), 256, 256),
+        (Shape(32768, 512, 1, "q8_0", "q8_0"), 64, 256),
     ],
-    ids=lambda s: f"{s.cells}-{s.batch_rows}-{s.outputs}-{s.type_k}{'' if s.flash_attention else '-no-flash'}",
+    ids=lambda given: f"{given.cells}-{given.batch_rows}-{given.key_type}" if isinstance(given, Shape) else None,
 )
-def test_the_peak_of_a_real_process_is_within_a_tenth_of_the_prediction(settings: ContextSettings) -> None:
+def test_the_peak_of_a_real_process_is_within_a_tenth_of_the_prediction(
+    shape: Shape, outputs: int, sequences: int
+) -> None:
     path = find_model("smollm2-135m", ROOT).path
-    plan = predict(read_header(path), settings)
-    measured = peak_bytes(path, settings)
+    plan = predict(read_header(path), shape, outputs=outputs, sequences=sequences)
+    measured = peak_bytes(path, shape, outputs, sequences)
     assert measured == pytest.approx(plan.total, rel=0.1), plan
 
 
@@ -434,9 +438,9 @@ def test_weights_that_are_repacked_on_loading_are_counted_twice(tmp_path: Path) 
     copy = tmp_path / "q4_0.gguf"
     source = find_model("smollm2-135m", ROOT).path
     subprocess.run([sys.executable, "-c", _COPYING, str(source), str(copy)], capture_output=True, check=True)
-    settings = ContextSettings(cells=2048, batch_rows=64, outputs=64, sequences=64)
-    plan = predict(read_header(copy), settings)
-    measured = peak_bytes(copy, settings)
+    shape = Shape(2048, 64, 1)
+    plan = predict(read_header(copy), shape, outputs=64, sequences=64)
+    measured = peak_bytes(copy, shape, 64, 64)
     copy.unlink()  # it is large
     assert measured == pytest.approx(plan.total, rel=0.1), plan
 

@@ -9,12 +9,12 @@ from typing import Any, cast
 import pytest
 
 from engine.errors import ModelError
-from engine.inference.local.context import Shape
 from engine.inference.local.determinism import deterministic_shape
 from engine.inference.local.gguf import GgufHeader
 from engine.inference.local.llama import LlamaModel
 from engine.inference.local.policy import Policy, available_cores, decide, planned_shape
 from engine.inference.local.profiles import Profile, Tuning, Verdict, machine_key
+from engine.inference.local.shape import Shape
 from engine.tasks.schema import RuntimeSettings
 
 HEADER = GgufHeader("llama", 2, 64, (4, 4), (2, 2), 16, 16, 128, 500, 4096, 1, ())
@@ -37,8 +37,10 @@ def test_without_settings_the_model_and_the_machine_decide() -> None:
 
 
 def test_tuning_comes_before_defaults_and_settings_before_tuning() -> None:
-    tuned = planned_shape(HEADER, RuntimeSettings(), TUNING)
-    assert (tuned.threads, tuned.batch_rows, tuned.key_type) == (3, 128, "q8_0")
+    tuned = planned_shape(HEADER, RuntimeSettings(), replace(TUNING, threads=1))
+    assert (tuned.threads, tuned.batch_rows, tuned.key_type) == (1, 128, "q8_0")
+    elsewhere = planned_shape(HEADER, RuntimeSettings(), replace(TUNING, threads=available_cores() + 1))
+    assert elsewhere.threads == available_cores(), "fewer cores are free than when it was tuned"
     said = planned_shape(HEADER, RuntimeSettings(threads=1, kv_type="f16", context=64), TUNING)
     assert (said.threads, said.key_type, said.value_type, said.cells, said.batch_rows) == (1, "f16", "f16", 64, 64)
 

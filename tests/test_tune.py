@@ -25,11 +25,11 @@ from engine.inference.local.contest import (
     thread_counts,
     variants,
 )
-from engine.inference.local.context import Shape
 from engine.inference.local.gguf import GgufHeader, Tensor, read_header
 from engine.inference.local.layouts import LAYOUTS, forget_layouts, laid_out, layout_path, planned_header
 from engine.inference.local.llama import build_identity
 from engine.inference.local.profiles import AS_IS, Profile, Tuning, machine_key
+from engine.inference.local.shape import Shape
 from engine.inference.local.trial import Observation, Quality, Speeds, compare, divergence
 from engine.inference.local.tune import Tuned, forget, tune
 from engine.inference.models import ModelFile, find_model
@@ -256,6 +256,17 @@ def test_a_tuning_comes_back_as_it_was_kept_and_can_be_forgotten() -> None:
     assert profile.tuning() is None
 
 
+def test_a_tuning_for_throughput_leaves_the_other_as_it_was() -> None:
+    profile = Profile("56" * 32, "machine")
+    profile.keep_tuning(TUNING)
+    assert profile.tuning(throughput=True) == TUNING
+    profile.keep_tuning(replace(TUNING, layout="Q8_0"), throughput=True)
+    assert (profile.tuning(), profile.tuning(throughput=True)) == (TUNING, replace(TUNING, layout="Q8_0"))
+    assert profile.layouts() == {"BF16", "Q8_0"}
+    profile.forget_tuning()
+    assert profile.layouts() == set()
+
+
 @pytest.mark.parametrize("name", ["scripted", "scripted:5ms", "http://127.0.0.1:1/v1#m"])
 def test_tuning_a_model_without_a_file_is_a_usage_error(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["tune", name]) == 2
@@ -356,7 +367,7 @@ def test_another_source_gets_another_copy(tmp_path: Path) -> None:
     changed.write_bytes(data)
     model = find_model(str(changed), ROOT)
     assert laid_out(model, "Q8_0") != laid_out(embedded(), "Q8_0")
-    assert forget_layouts(model.sha256, keep="Q8_0") == []
+    assert forget_layouts(model.sha256, keep={"Q8_0"}) == []
     assert len(forget_layouts(model.sha256)) == len(forget_layouts(embedded().sha256)) == 1
 
 

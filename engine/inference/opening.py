@@ -67,7 +67,8 @@ def _open_file(model: ModelFile, settings: RuntimeSettings) -> Backend:
     from engine.inference.local.layouts import laid_out  # here, because importing llama_cpp takes 0.3 s
     from engine.inference.local.llama import build_identity
 
-    tuning = Profile(model.sha256, machine_key(build_identity())).tuning() if settings.tune else None
+    profile = Profile(model.sha256, machine_key(build_identity()))
+    tuning = profile.tuning(throughput=settings.deterministic is False) if settings.tune else None
     note = ""
     if tuning:
         try:

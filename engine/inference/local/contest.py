@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from engine.inference.local.context import Shape
 from engine.inference.local.policy import available_cores
 from engine.inference.local.profiles import AS_IS
+from engine.inference.local.shape import Shape
 from engine.inference.local.trial import Quality, Speeds
 from engine.tasks.schema import RuntimeSettings
 

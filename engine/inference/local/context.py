@@ -6,7 +6,6 @@ Nothing here is thread-safe; one owner thread calls all of it.
 
 import ctypes
 import time
-from dataclasses import dataclass
 
 import llama_cpp
 import numpy as np
@@ -14,32 +13,13 @@ from numpy.typing import NDArray
 
 from engine.errors import ModelError
 from engine.inference.local.llama import LlamaModel, last_complaint
-from engine.inference.local.memory import KV_TYPES
-from engine.tasks.schema import KVType
+from engine.inference.local.shape import KV_TYPES, MAX_SEQUENCES, Shape
 
 Ids = NDArray[np.int32]
 
-MAX_SEQUENCES = 256
 USABLE_SEQUENCES = MAX_SEQUENCES - 1  # the last one is for padding
 _SCRATCH = np.array([MAX_SEQUENCES - 1], dtype=np.int32)
 _OK = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Shape:
-    """How a context is laid out: `cells` tokens of cache, at most `batch_rows` rows in a batch.
-
-    `padding` is the least number of rows, and of rows with logits, that a batch is filled up to: kernels for a single
-    row, or for a few, may round differently.
-    """
-
-    cells: int
-    batch_rows: int
-    threads: int
-    key_type: KVType = "f16"
-    value_type: KVType = "f16"
-    flash_attention: bool = True
-    padding: int = 1
 
 
 class LlamaContext:

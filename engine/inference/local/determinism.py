@@ -18,11 +18,12 @@ from numpy.typing import NDArray
 
 from engine.errors import ModelError
 from engine.inference.local.choices import Tokens
-from engine.inference.local.context import Ids, LlamaContext, Shape
+from engine.inference.local.context import Ids, LlamaContext
 from engine.inference.local.jobs import Job, Segment
 from engine.inference.local.llama import LlamaModel
 from engine.inference.local.profiles import Verdict
 from engine.inference.local.scheduler import Scheduler
+from engine.inference.local.shape import Shape
 from engine.records import Completion
 
 PADDINGS = (2, 8)

@@ -6,16 +6,16 @@ meets a copy of the old one. Copies can be deleted at any time and are made agai
 
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from engine.errors import ModelError
 from engine.inference.local.gguf import GgufHeader, Tensor, read_header
 from engine.inference.local.llama import requantize
-from engine.inference.local.memory import KV_TYPES, KvType
 from engine.inference.local.policy import available_cores
 from engine.inference.local.profiles import AS_IS, cache_folder
+from engine.inference.local.shape import KV_TYPES, KvType
 from engine.inference.models import ModelFile
 
 
@@ -57,11 +57,12 @@ def layout_path(sha256: str, layout: str) -> Path:
     return _folder() / f"{sha256[:24]}-{layout}.gguf"
 
 
-def forget_layouts(sha256: str, keep: str = AS_IS) -> list[Path]:
-    """Delete the copies of a file, all but one; those that were there."""
+def forget_layouts(sha256: str, keep: Collection[str] = ()) -> list[Path]:
+    """Delete the copies of a file but for the layouts to keep; those that were there."""
+    kept = {layout_path(sha256, layout) for layout in keep}
     gone = []
     for path in sorted(_folder().glob(f"{sha256[:24]}-*")):
-        if path != layout_path(sha256, keep):
+        if path not in kept:
             path.unlink(missing_ok=True)
             gone.append(path)
     return gone

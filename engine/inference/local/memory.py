@@ -1,6 +1,6 @@
 """How much memory a model will take, said before it is loaded; and whether that much is free.
 
-Takes a GGUF header and the settings of a context, returns bytes. The formula follows what llama.cpp allocates and was
+Takes a GGUF header and the shape of a context, returns bytes. The formula follows what llama.cpp allocates and was
 fitted to its own "buffer size" log lines and to the peak resident size of processes that filled their cache. It is
 meant for dense transformers; for mixtures of experts the activations are a little more, for recurrent layers, whose
 cache does not grow, the context is less. Does not call llama.cpp.
@@ -14,6 +14,7 @@ from pathlib import Path
 
 from engine.errors import ModelError
 from engine.inference.local.gguf import GgufHeader, Tensor
+from engine.inference.local.shape import KV_TYPES, MAX_OUTPUTS, MAX_SEQUENCES, Shape
 
 # Python, numpy, llama_cpp and this package: 50 MB. What a context allocates beside its buffers: 6 MB.
 _PROCESS_BYTES = 56_000_000
@@ -36,46 +37,6 @@ _REPACKED: Mapping[str, frozenset[int]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class KvType:
-    """A type of the cache's keys or values: ggml's number of it, and how many bytes a block of elements takes."""
-
-    ggml_type: int
-    block_elements: int
-    block_bytes: int
-
-    def size(self, elements: int) -> int:
-        """Bytes of a row; a row that is no multiple of the block is rounded up, which llama.cpp would refuse."""
-        return -(-elements // self.block_elements) * self.block_bytes
-
-
-KV_TYPES: Mapping[str, KvType] = {
-    "f32": KvType(0, 1, 4),
-    "f16": KvType(1, 1, 2),
-    "bf16": KvType(30, 1, 2),
-    "q8_0": KvType(8, 32, 34),
-    "q4_0": KvType(2, 32, 18),
-}
-
-
-@dataclass(frozen=True, slots=True)
-class ContextSettings:
-    """What decides the size of a context.
-
-    `outputs` is the most rows of one batch whose logits are asked for, `sequences` llama.cpp's n_seq_max.
-    `gpu_layers` are those that really leave this memory: 0 on a build without a GPU, -1 for all of them.
-    """
-
-    cells: int
-    batch_rows: int
-    outputs: int
-    sequences: int = 1
-    type_k: str = "f16"
-    type_v: str = "f16"
-    gpu_layers: int = 0
-    flash_attention: bool = True
-
-
-@dataclass(frozen=True, slots=True)
 class MemoryPlan:
     """Main memory a model takes at its peak, in bytes."""
 
@@ -90,40 +51,49 @@ class MemoryPlan:
         return self.weights + self.kv + self.compute + self.process
 
 
-def predict(header: GgufHeader, settings: ContextSettings) -> MemoryPlan:
+def predict(
+    header: GgufHeader,
+    shape: Shape,
+    gpu_layers: int = 0,
+    *,
+    outputs: int = MAX_OUTPUTS,
+    sequences: int = MAX_SEQUENCES,
+) -> MemoryPlan:
     """The memory that a model and one context will take once its cache is full and its largest batch was computed.
 
-    A mapped file counts as soon as it is read, and loading reads all of it.
+    A mapped file counts as soon as it is read, and loading reads all of it. `gpu_layers` are those that really leave
+    this memory: 0 on a build without a GPU, -1 for all of them. `outputs` is the most rows of one batch whose logits
+    are asked for, `sequences` llama.cpp's n_seq_max.
 
     Raises:
         ModelError: a type of the cache has an unknown name.
     """
-    for name in (settings.type_k, settings.type_v):
+    for name in (shape.key_type, shape.value_type):
         if name not in KV_TYPES:
             raise ModelError(f"unknown type {name!r} of the KV cache: one of {', '.join(KV_TYPES)}")
-    cells = -(-settings.cells // _CELL_STEP) * _CELL_STEP
-    here = _layers_here(header, settings.gpu_layers)
+    cells = -(-shape.cells // _CELL_STEP) * _CELL_STEP
+    here = _layers_here(header, gpu_layers)
     return MemoryPlan(
         weights=sum(_resident(tensor) for tensor in header.tensors if _is_here(tensor, here, header.layers)),
-        kv=cells * sum(_cell_size(header, layer, settings) for layer in here),
-        compute=_compute_size(header, settings, cells),
+        kv=cells * sum(_cell_size(header, layer, shape) for layer in here),
+        compute=_compute_size(header, shape, cells, outputs, sequences),
         process=_PROCESS_BYTES + _BYTES_PER_TOKEN_OF_VOCABULARY * header.vocabulary + _BYTES_PER_CELL * cells,
     )
 
 
-def check(header: GgufHeader, settings: ContextSettings, available: int, name: str) -> MemoryPlan:
+def check(header: GgufHeader, shape: Shape, gpu_layers: int, available: int, name: str) -> MemoryPlan:
     """The plan of a model called `name`, if it fits in `available` bytes.
 
     Raises:
         ModelError: it does not fit; the message has the numbers and the setting that would.
     """
-    plan = predict(header, settings)
+    plan = predict(header, shape, gpu_layers)
     if plan.total <= available:
         return plan
     raise ModelError(
         f"model {name} needs {_gigabytes(plan.total)} (weights {_gigabytes(plan.weights, '')}, "
         f"context {_gigabytes(plan.kv, '')}, compute {_gigabytes(plan.compute, '')}) "
-        f"and {_gigabytes(available)} are free; {_advice(header, settings, available)}"
+        f"and {_gigabytes(available)} are free; {_advice(header, shape, gpu_layers, available)}"
     )
 
 
@@ -157,59 +127,59 @@ def _resident(tensor: Tensor) -> int:
     return tensor.size * (2 if is_matrix and tensor.kind in repacked else 1)
 
 
-def _cell_size(header: GgufHeader, layer: int, settings: ContextSettings) -> int:
+def _cell_size(header: GgufHeader, layer: int, shape: Shape) -> int:
     """Bytes of one cell in one layer."""
     heads = header.kv_heads[layer]
-    keys = KV_TYPES[settings.type_k].size(heads * header.key_length)
-    return keys + KV_TYPES[settings.type_v].size(heads * header.value_length)
+    keys = KV_TYPES[shape.key_type].size(heads * header.key_length)
+    return keys + KV_TYPES[shape.value_type].size(heads * header.value_length)
 
 
-def _compute_size(header: GgufHeader, settings: ContextSettings, cells: int) -> int:
+def _compute_size(header: GgufHeader, shape: Shape, cells: int, outputs: int, sequences: int) -> int:
     """Logits handed out, the largest set of intermediates alive at once, and what the kernels take beside them.
 
     The three moments that can be largest are attention, the feed-forward part and the output head. llama.cpp reserves
     up to 5% more than the largest, where its allocator leaves gaps.
     """
-    rows = min(settings.batch_rows, cells)
-    outputs = min(settings.outputs, rows)
+    rows = min(shape.batch_rows, cells)
+    outputs = min(outputs, rows)
     heads, kv_heads = max(header.heads, default=0), max(header.kv_heads, default=0)
     width = max(header.embedding, heads * header.key_length)
-    mask = cells * rows * (_F16 if settings.flash_attention else _F32)
+    mask = cells * rows * (_F16 if shape.flash_attention else _F32)
     feed_forward = rows * (3 * header.feed_forward + 4 * width) * _F32
     attention = rows * 6 * width * _F32
-    if settings.flash_attention:
-        lengths = ((settings.type_k, header.key_length), (settings.type_v, header.value_length))
+    if shape.flash_attention:
+        lengths = ((shape.key_type, header.key_length), (shape.value_type, header.value_length))
         attention += sum(cells * kv_heads * length * _F16 for name, length in lengths if name == "f32")
         kernels = rows * header.feed_forward * _F16
     else:
         attention += heads * cells * rows * _F32
         kernels = heads * cells * rows * _F16
     head = outputs * (header.vocabulary + 2 * header.embedding) * _F32
-    handed_out = max(outputs, settings.sequences) * header.vocabulary * _F32
+    handed_out = max(outputs, sequences) * header.vocabulary * _F32
     return handed_out + max(mask + attention, mask + feed_forward, head) + kernels
 
 
-def _advice(header: GgufHeader, settings: ContextSettings, available: int) -> str:
+def _advice(header: GgufHeader, shape: Shape, gpu_layers: int, available: int) -> str:
     """The setting that would fit: a smaller context, then a smaller cache type, then another model."""
-    cells = _largest_context(header, settings, available)
+    cells = _largest_context(header, shape, gpu_layers, available)
     if cells:
         return f"runtime.context: {cells} would fit"
-    small = replace(settings, type_k="q8_0", type_v="q8_0", flash_attention=True)
-    if predict(header, small).total <= available:
+    small = replace(shape, key_type="q8_0", value_type="q8_0", flash_attention=True)
+    if predict(header, small, gpu_layers).total <= available:
         return "runtime.kv_type: q8_0 would fit"
-    cells = _largest_context(header, small, available)
+    cells = _largest_context(header, small, gpu_layers, available)
     if cells:
         return f"runtime.kv_type: q8_0 with runtime.context: {cells} would fit"
     return "no context fits: take a smaller model"
 
 
-def _largest_context(header: GgufHeader, settings: ContextSettings, available: int) -> int | None:
+def _largest_context(header: GgufHeader, shape: Shape, gpu_layers: int, available: int) -> int | None:
     """The largest context below the one asked for that fits, a multiple of 256; None where none is worth having."""
 
     def fits(steps: int) -> bool:
-        return predict(header, replace(settings, cells=steps * _CELL_STEP)).total <= available
+        return predict(header, replace(shape, cells=steps * _CELL_STEP), gpu_layers).total <= available
 
-    low, high = _SMALLEST_CONTEXT // _CELL_STEP, (settings.cells - 1) // _CELL_STEP
+    low, high = _SMALLEST_CONTEXT // _CELL_STEP, (shape.cells - 1) // _CELL_STEP
     if low > high or not fits(low):
         return None
     while low < high:

@@ -8,13 +8,14 @@ import os
 from dataclasses import dataclass
 
 from engine.errors import ModelError
-from engine.inference.local.context import MAX_SEQUENCES, LlamaContext, Shape
+from engine.inference.local.context import LlamaContext
 from engine.inference.local.determinism import deterministic_shape, examine
 from engine.inference.local.gguf import GgufHeader
 from engine.inference.local.llama import LlamaModel, offloads
-from engine.inference.local.memory import ContextSettings, MemoryPlan, available_memory, check
+from engine.inference.local.memory import MemoryPlan, available_memory, check
 from engine.inference.local.profiles import Profile, Tuning, Verdict
-from engine.inference.local.scheduler import MAX_OUTPUTS, Scheduler
+from engine.inference.local.scheduler import Scheduler
+from engine.inference.local.shape import Shape
 from engine.tasks.schema import KVType, RuntimeSettings
 
 _BATCH_ROWS = 512
@@ -56,7 +57,7 @@ def planned_shape(header: GgufHeader, settings: RuntimeSettings, tuning: Tuning 
     value_type: KVType = "f16"
     flash = True
     if tuning:
-        threads, rows, flash = tuning.threads, tuning.batch_rows, tuning.flash_attention
+        threads, rows, flash = min(tuning.threads, threads), tuning.batch_rows, tuning.flash_attention
         key_type, value_type = tuning.key_type, tuning.value_type
     if settings.kv_type != "auto":
         key_type = value_type = settings.kv_type
@@ -71,17 +72,7 @@ def check_memory(header: GgufHeader, shape: Shape, settings: RuntimeSettings, na
     Raises:
         ModelError: that much is not free.
     """
-    plan = ContextSettings(
-        cells=shape.cells,
-        batch_rows=shape.batch_rows,
-        outputs=MAX_OUTPUTS,
-        sequences=MAX_SEQUENCES,
-        type_k=shape.key_type,
-        type_v=shape.value_type,
-        gpu_layers=settings.gpu_layers if offloads() else 0,
-        flash_attention=shape.flash_attention,
-    )
-    return check(header, plan, available_memory(), name)
+    return check(header, shape, settings.gpu_layers if offloads() else 0, available_memory(), name)
 
 
 def decide(model: LlamaModel, shape: Shape, settings: RuntimeSettings, profile: Profile, name: str) -> Policy:

@@ -18,6 +18,7 @@ from engine.tasks.schema import KVType
 T = TypeVar("T", "Tuning", "Verdict")
 
 AS_IS = "as is"
+_TUNING, _THROUGHPUT = "tuning", "throughput tuning"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,17 +77,27 @@ class Profile:
         """Remember a verdict."""
         self._keep(f"deterministic {shape}", asdict(verdict))
 
-    def tuning(self) -> Tuning | None:
-        """What `localgrad tune` found; None where it never ran."""
-        return _record(Tuning, self._read().get("tuning"))
+    def tuning(self, throughput: bool = False) -> Tuning | None:
+        """What `localgrad tune` found; None where it never ran.
 
-    def keep_tuning(self, tuning: Tuning) -> None:
+        With `throughput` what it found for answers that may depend on their companions, else what it found for others.
+        """
+        own = _record(Tuning, self._read().get(_THROUGHPUT)) if throughput else None
+        return own or _record(Tuning, self._read().get(_TUNING))
+
+    def keep_tuning(self, tuning: Tuning, throughput: bool = False) -> None:
         """Remember a tuning."""
-        self._keep("tuning", asdict(tuning))
+        self._keep(_THROUGHPUT if throughput else _TUNING, asdict(tuning))
 
     def forget_tuning(self) -> None:
         """Remember none."""
-        self._keep("tuning", {})
+        self._keep(_TUNING, {})
+        self._keep(_THROUGHPUT, {})
+
+    def layouts(self) -> set[str]:
+        """The layouts that some tuning chose."""
+        found = (self.tuning(), self.tuning(throughput=True))
+        return {tuning.layout for tuning in found if tuning}
 
     def _read(self) -> dict[str, Any]:
         try:

@@ -21,9 +21,9 @@ from engine.inference.local.choices import Tokens
 from engine.inference.local.context import USABLE_SEQUENCES, LlamaContext
 from engine.inference.local.jobs import GenerateJob, Job, Segment
 from engine.inference.local.prefix import Match, Node, PrefixTree
+from engine.inference.local.shape import MAX_OUTPUTS
 from engine.records import Completion
 
-MAX_OUTPUTS = 256
 _GRAVE = USABLE_SEQUENCES - 1
 _LANES = USABLE_SEQUENCES - 1
 _MOST_LANES_A_JOB = 240

@@ -74,17 +74,15 @@ def tune(
     """
     limit = TimeLimit(limit_s, clock)
     profile = Profile(model.sha256, machine_key(build_identity()))
-    before = profile.tuning()
-    used = before.layout if before else AS_IS
     with Workshop(model, settings, profile) as shop:
         try:
             measured = _Tuning(shop, limit, max_divergence, report)
             tuning = measured.run()
-            profile.keep_tuning(tuning)
-            used = tuning.layout
+            profile.keep_tuning(tuning, throughput=settings.deterministic is False)
         finally:
-            forget_layouts(model.sha256, keep=used)
-        return Tuned(tuning, measured.rows(), measured.noise, laid_out(model, used), profile.path, limit.spent)
+            forget_layouts(model.sha256, keep=profile.layouts())
+        path = laid_out(model, tuning.layout)
+        return Tuned(tuning, measured.rows(), measured.noise, path, profile.path, limit.spent)
 
 
 def forget(model: ModelFile) -> list[Path]:
