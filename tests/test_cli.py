@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -264,6 +264,28 @@ def test_runs_are_listed_newest_first(cli: Cli, task: Path) -> None:
     assert all(name in shown for name in names)
 
 
+def leave_unfinished(task: Path, name: str, status: str) -> None:
+    """Make a run look as it would had its process died."""
+    with Store(task.parent / ".localgrad" / "store.db") as store:
+        run = next(run for run in store.runs() if run.id == name)
+        store.put_run(replace(run, status=status, report={}))
+
+
+def test_a_killed_run_is_listed_as_interrupted(cli: Cli, task: Path) -> None:
+    name = cli("optimize", task, "--json").json["run"]
+    leave_unfinished(task, name, "running")
+    assert [(run["run"], run["status"]) for run in cli("runs", task, "--json").json["runs"]] == [(name, "interrupted")]
+
+
+def test_a_run_can_be_resumed_with_another_budget(cli: Cli, task: Path) -> None:
+    name = cli("optimize", task, "--budget", "150calls", "--json").json["run"]
+    leave_unfinished(task, name, "interrupted")
+    resumed = cli("optimize", task, "--resume", "--budget", "900calls", "--json").json
+    assert (resumed["run"], resumed["resumed"]) == (name, True)
+    assert cli("runs", task, "--json").json["runs"][0]["settings"]["budget"] == "900calls"
+    assert resumed["calls"] > 150
+
+
 def test_runs_finds_no_store_where_there_is_none(cli: Cli, task: Path) -> None:
     assert "no store here yet" in complaint(cli("runs", task), 2)
 
@@ -374,10 +396,10 @@ MISTAKES: dict[str, tuple[int, list[str], str]] = {
     "budget without meaning": (2, ["optimize", "task.yaml", "--budget", "3parsecs"], "--budget '3parsecs'"),
     "budget without a unit": (2, ["optimize", "task.yaml", "--budget", "30"], "write it like 30s"),
     "budget of nothing": (2, ["optimize", "task.yaml", "--budget", "0calls"], "--budget '0calls'"),
-    "budget too small": (1, ["optimize", "task.yaml", "--budget", "5calls"], "before the baseline was scored"),
     "negative seed": (2, ["optimize", "task.yaml", "--seed", "-1"], "--seed"),
     "unknown proposer": (2, ["optimize", "task.yaml", "--proposers", "bais"], "did you mean 'bias'"),
     "proposer named twice": (2, ["optimize", "task.yaml", "--proposers", "bias,bias"], "named twice"),
+    "no program": (2, ["run", "absent.yaml"], "absent.yaml: no such file"),
     "no input": (2, ["run", "task.yaml"], "give either -i"),
     "inputs and rows": (2, ["run", "task.yaml", "test.jsonl", "-i", "text=x"], "give either -i"),
     "unknown input": (2, ["run", "task.yaml", "-i", "txt=x"], "did you mean 'text'"),
@@ -455,6 +477,19 @@ def test_a_split_that_the_task_does_not_have_is_refused(cli: Cli, task: Path, tm
     train = {"train": {"path": "train.jsonl"}, "inputs": {"text": "text"}, "target": "colour"}
     declare(tmp_path, data=train)
     assert "has no test split" in complaint(cli("eval", task, "--split", "test"), 2)
+
+
+def test_an_absent_file_of_rows_is_named_with_the_line_that_asks_for_it(cli: Cli, task: Path, tmp_path: Path) -> None:
+    (tmp_path / "test.jsonl").unlink()
+    line = 1 + next(n for n, text in enumerate(task.read_text("utf-8").splitlines()) if "test.jsonl" in text)
+    assert f"task.yaml:{line}: {tmp_path / 'test.jsonl'}: no such file" in complaint(cli("eval", task), 2)
+
+
+def test_a_blank_label_is_named_by_its_row(cli: Cli, task: Path, tmp_path: Path) -> None:
+    declare(tmp_path, program=node(choices="auto"))
+    write(tmp_path / "train.jsonl", [*rows(60, "lamp"), {"text": "The lamp is off", "colour": ""}, *rows(60, "door")])
+    said = complaint(cli("eval", task), 1)
+    assert f"{tmp_path / 'train.jsonl'}:61: 'colour' is blank here" in said
 
 
 def test_a_bad_row_is_named_by_file_and_line(cli: Cli, task: Path, tmp_path: Path) -> None:

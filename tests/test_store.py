@@ -391,11 +391,11 @@ def test_a_run_comes_back_as_it_was_put_with_the_time_it_started(store: Store) -
     assert again == replace(done, started=read.started)
 
 
-def test_putting_a_run_again_keeps_what_it_was_started_with(store: Store) -> None:
+def test_putting_a_run_again_keeps_its_seed_and_takes_new_settings(store: Store) -> None:
     store.put_run(RUN)
-    store.put_run(replace(RUN, seed=9, settings={}, status="interrupted"))
+    store.put_run(replace(RUN, seed=9, settings={"budget": "20m"}, status="interrupted"))
     (read,) = store.runs()
-    assert (read.seed, read.settings, read.status) == (3, RUN.settings, "interrupted")
+    assert (read.seed, read.settings, read.status) == (3, {"budget": "20m"}, "interrupted")
 
 
 def test_runs_are_listed_newest_first(store: Store) -> None:

@@ -49,7 +49,7 @@ def command(
     work = read_work(task)
     if not work.splits.dev:
         raise UsageError(f"{task_file}: the task has no dev split to decide on")
-    task, run, resumed = _choose_run(task, common, resume, model)
+    task, run, resumed = _choose_run(task, common, resume, model, budget)
     try:
         with task_runtime(task, common.store) as runtime, OptimizationProgress() as progress:
             bench = Bench(
@@ -82,13 +82,16 @@ def _check_flags(task: Task, budget: str | None, proposers: tuple[str, ...] | No
         raise ContentError(f"{task.where(('optimize', 'proposers'))}: {error}") from None
 
 
-def _choose_run(task: Task, common: Common, resume: bool, model: str | None) -> tuple[Task, RunRow, bool]:
-    """The run to work on, and the task with the settings that an old one began with."""
+def _choose_run(
+    task: Task, common: Common, resume: bool, model: str | None, budget: str | None
+) -> tuple[Task, RunRow, bool]:
+    """The run to work on, and the task with the settings that an old one began with; `budget` may replace its own."""
     if resume:
         with Store(store_path(task.path, common.store)) as opened:
             found = unfinished_run(opened, task, model)
         if found:
-            kept: Any = dict(found.settings)
+            kept: Any = {**found.settings, **({"budget": budget} if budget else {})}
+            found = replace(found, settings=dict(kept))
             kept.pop("identity", None)
             task = with_runtime(with_model(task, kept.pop("model")), {**kept.pop("runtime", {}), **common.runtime})
             return override(task, **{**kept, "proposers": tuple(kept["proposers"])}), found, True

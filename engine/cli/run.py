@@ -37,6 +37,8 @@ def command(program_file: Path, rows_file: str | None, inputs: tuple[str, ...], 
     Rows name the program's inputs as fields (or the fields the task maps to them). Standard input is JSON lines, or
     plain lines for a program with a single input.
     """
+    if not program_file.exists():
+        raise UsageError(f"{program_file}: no such file")
     if bool(inputs) == (rows_file is not None):
         raise UsageError("give either -i NAME=TEXT for one example, or a FILE of rows or - for standard input")
     with _opened(program_file, common) as (program, fields, runtime):

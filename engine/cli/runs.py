@@ -1,5 +1,6 @@
 """localgrad runs: the optimization runs of a project."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -8,6 +9,7 @@ from engine.cli import terminal
 from engine.cli.options import Common, common_options
 from engine.cli.session import store_path
 from engine.errors import UsageError
+from engine.store.locks import is_live
 from engine.store.rows import RunRow
 from engine.store.store import Store
 
@@ -18,7 +20,8 @@ from engine.store.store import Store
 def command(task_file: Path | None, common: Common) -> int:
     """List the runs in the store of TASK, or in the nearest store at or above this folder, newest first."""
     with existing_store(task_file, common.store) as opened:
-        runs, where = opened.runs(), opened.path
+        where = opened.path
+        runs = [_seen_now(run, where) for run in opened.runs()]
     if common.as_json:
         terminal.print_result({"runs": [_body(run) for run in runs]})
     elif not runs:
@@ -46,6 +49,13 @@ def existing_store(task_file: Path | None, store: str | None) -> Store:
     if not path.is_file():
         raise UsageError(f"{path}: no store here yet; name a TASK or --store, or optimize one first")
     return Store(path)
+
+
+def _seen_now(run: RunRow, store: Path) -> RunRow:
+    """A run that was killed could not say so itself: it is interrupted, and `--resume` goes on with it."""
+    if run.status == "running" and not is_live(store.parent / "runs", run.id):
+        return replace(run, status="interrupted")
+    return run
 
 
 def _body(run: RunRow) -> dict[str, object]:

@@ -100,12 +100,7 @@ def optimize(setting: Setting, runtime: Runtime, meter: Meter, watcher: Watcher)
         ContentError: no dev example could be answered at all.
     """
     loop = _Loop(setting, runtime, meter, watcher)
-    try:
-        baseline_dev = loop.evaluate_baseline()
-    except BudgetSpent as spent:
-        raise ContentError(
-            f"{spent} before the baseline was scored on dev: raise the budget or lower data.dev.limit"
-        ) from None
+    baseline_dev = loop.evaluate_baseline()
     ended = loop.improve()
     return Outcome(loop.incumbent, baseline_dev, loop.dev_traces, tuple(loop.rows), loop.round, ended)
 
@@ -133,8 +128,10 @@ class _Loop:
         self._seen = {setting.program.fingerprint}
 
     def evaluate_baseline(self) -> Sequence[Trace]:
+        """Score the program as it was given; this counts towards the budget, but is done whatever the budget is."""
         self._begin("baseline")
-        self.dev_traces = self._drive(forward(self.incumbent, self._setting.dev, self._setting.metric))
+        baseline = forward(self.incumbent, self._setting.dev, self._setting.metric)
+        self.dev_traces = self._runtime.run(baseline, run=self._setting.run, watch=self._watch)
         if all(trace.prediction.error for trace in self.dev_traces):
             reason = self.dev_traces[0].prediction.error
             raise ContentError(f"not one dev example could be answered; the first failed with: {reason}")
@@ -284,9 +281,7 @@ class _Loop:
         self._watcher.phase(self.round, phase, mean([trace.score for trace in self.dev_traces]))
 
     def _drive(self, flow: Flow[T]) -> T:
-        return self._runtime.run(
-            flow,
-            run=self._setting.run,
-            allow=self._meter.allow,
-            watch=lambda usage, open_requests: self._watcher.progress(usage, open_requests, self._meter),
-        )
+        return self._runtime.run(flow, run=self._setting.run, allow=self._meter.allow, watch=self._watch)
+
+    def _watch(self, usage: Usage, open_requests: int) -> None:
+        self._watcher.progress(usage, open_requests, self._meter)

@@ -106,7 +106,7 @@ def work_on(bench: Bench, run: RunRow, watcher: Watcher) -> Report:
             outcome = optimize(_setting(bench, run), bench.runtime, meter, _Heartbeat(watcher, store, run))
             seconds = meter.seconds
             watcher.phase(outcome.rounds, "testing", figure_of(outcome.best_dev, bench.metric)[0])
-            before, after = _test(bench, outcome, run, watcher)
+            before, after = _test(bench, outcome, run, meter, watcher)
         path = bench.folder / run.id / "program.yaml"
         bench.saved(outcome.best).save(path)
         body = _body(bench, run, outcome, before, after, seconds, path)
@@ -120,14 +120,25 @@ def _setting(bench: Bench, run: RunRow) -> Setting:
     return Setting(run.id, bench.program, bench.splits.train, bench.splits.dev, bench.metric, proposers, run.seed)
 
 
-def _test(bench: Bench, outcome: Outcome, run: RunRow, watcher: Watcher) -> tuple[Evaluation | None, Evaluation | None]:
+def _test(
+    bench: Bench, outcome: Outcome, run: RunRow, meter: Meter, watcher: Watcher
+) -> tuple[Evaluation | None, Evaluation | None]:
     """Score baseline and best on test, once, outside the budget."""
     if not bench.splits.test:
         return None, None
-    before = evaluate(bench.program, bench.splits.test, bench.metric, bench.runtime, run.id)
-    if outcome.best.fingerprint == bench.program.fingerprint:
-        return before, before
-    return before, evaluate(outcome.best, bench.splits.test, bench.metric, bench.runtime, run.id)
+
+    def scored(program: Program) -> Evaluation:
+        return evaluate(
+            program,
+            bench.splits.test,
+            bench.metric,
+            bench.runtime,
+            run.id,
+            watch=lambda usage, open_requests: watcher.progress(usage, open_requests, meter),
+        )
+
+    before = scored(bench.program)
+    return before, before if outcome.best.fingerprint == bench.program.fingerprint else scored(outcome.best)
 
 
 def _body(

@@ -46,6 +46,10 @@ def _with_labels(spec: Any, splits: Splits, task: Task, path: tuple[str, ...]) -
             f"{task.where(('program', *path, 'choices'))}: choices: auto found {len(splits.labels)} labels in train; "
             "it needs data.target and at least two"
         )
+    if any(not label.strip() for label in splits.labels):
+        rows = (*splits.train, *splits.dev, *splits.test)
+        place = next((row.origin for row in rows if row.target is not None and not row.target.strip()), "train")
+        raise ContentError(f"{place}: {task.file.data.target!r} is blank here, and choices: auto would make it a label")
     return {**spec, "choices": list(splits.labels)}
 
 

@@ -9,6 +9,18 @@ from pathlib import Path
 from engine.errors import RunLocked
 
 
+def is_live(folder: Path, run: str) -> bool:
+    """Whether some process holds the run's lock."""
+    try:
+        with (folder / f"{run}.lock").open("r", encoding="ascii") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
+
+
 @contextmanager
 def locked_run(folder: Path, run: str) -> Iterator[None]:
     """Hold `folder/run.lock` for the duration of the block.

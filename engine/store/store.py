@@ -128,12 +128,13 @@ class Store:
     # ── runs and candidates ──────────────────────────────────────────────────────────────────────
 
     def put_run(self, run: RunRow) -> None:
-        """Insert a run, or update its status, seconds and report."""
+        """Insert a run, or update its settings, status, seconds and report."""
         with self._reported():
             self._db.execute(
                 f"INSERT INTO runs ({RunRow.COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) "
                 "ON CONFLICT (id) DO UPDATE SET "
-                "status = excluded.status, seconds = excluded.seconds, report = excluded.report",
+                "settings = excluded.settings, status = excluded.status, seconds = excluded.seconds, "
+                "report = excluded.report",
                 run.to_columns(),
             )
 

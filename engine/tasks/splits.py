@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from engine.errors import ContentError
+from engine.errors import ContentError, UsageError
 from engine.records import Example
 from engine.tasks.rows import Row, read_rows
 from engine.tasks.schema import Data, Split, Task
@@ -142,7 +142,10 @@ def _carve(rows: list[Row], data: Data, task: Task) -> tuple[list[Row], dict[str
 
 
 def _read(split: Split, name: str, task: Task) -> list[Row]:
-    rows = read_rows(_path_of(split, name, task))
+    path = _path_of(split, name, task)
+    if not path.exists():
+        raise UsageError(f"{task.where(('data', name, 'path'))}: {path}: no such file")
+    rows = read_rows(path)
     if not rows:
         raise ContentError(f"{task.where(('data', name))}: {name} is empty: {split.path} has no rows")
     return rows
