@@ -10,12 +10,11 @@
 Prints one row of JSON; loading and one warming request are outside the measured time. A contender that is not there
 prints {"absent": reason}. scripts/bench.py calls this; `--data` and `--quick` are its options.
 
-What each does: `loop` and `server` generate a label where localgrad scores all or finds the best of many (up to
-the longest label's tokens or a newline), which is less work; both get the prompts of a stage sorted, so that
-`Llama` finds the longest prefix of the one before in its cache. `limit` decodes from an empty cache, in whichever batch
-shape `--shape` names or,
-without it, the fastest of a few; it decodes at most `--cap` tokens and scales the time up. Its figure leaves out all
-that work costs beyond rows: long contexts, one token after another, choosing what to compute.
+What each does: `loop` and `server` generate a label where localgrad scores all or finds the best of many (up to the
+longest label's tokens or a newline), which is less work; both get the prompts of a stage sorted, so that `Llama` finds
+the longest prefix of the one before in its cache. `limit` decodes from an empty cache, in whichever batch shape
+`--shape` names or, without it, the fastest of a few; it decodes at most `--cap` tokens and scales the time up. Its
+figure leaves out all that work costs beyond rows: long contexts, one token after another, choosing what to compute.
 
 All contenders run under the OpenMP spin count that localgrad sets for itself. Under the default one the plain loop was
 20 times slower on 2 busy cores, which would flatter every ratio.

@@ -635,6 +635,21 @@ def test_damaged_files_are_refused_in_one_line_and_the_process_goes_on(tmp_path:
     assert "within the file bounds" in lines[2]
 
 
+@pytest.mark.parametrize(("system", "extra"), [(b"CPU : AMX_INT8 = 1 | ", False), (b"CPU : AVX2 = 1 | ", True)])
+def test_the_kernels_of_amx_are_left_out(monkeypatch: pytest.MonkeyPatch, system: bytes, extra: bool) -> None:
+    asked: list[bool] = []
+    load = llama_cpp.llama_model_load_from_file
+
+    def loading(path: bytes, parameters: llama_cpp.llama_model_params) -> object:
+        asked.append(bool(parameters.use_extra_bufts))
+        return load(path, parameters)
+
+    monkeypatch.setattr(llama_cpp, "llama_print_system_info", lambda: system)
+    monkeypatch.setattr(llama_cpp, "llama_model_load_from_file", loading)
+    LlamaModel(embedded_path()).close()
+    assert asked == [extra]
+
+
 def test_a_file_that_is_not_there_is_a_model_error(tmp_path: Path) -> None:
     with pytest.raises(Exception, match="cannot be read"):
         LlamaModel(tmp_path / "absent.gguf")

@@ -142,10 +142,10 @@ def _carve(rows: list[Row], data: Data, task: Task) -> tuple[list[Row], dict[str
 
 
 def _read(split: Split, name: str, task: Task) -> list[Row]:
-    path = _path_of(split, name, task)
-    if not path.exists():
-        raise UsageError(f"{task.where(('data', name, 'path'))}: {path}: no such file")
-    rows = read_rows(path)
+    try:
+        rows = read_rows(_path_of(split, name, task))
+    except UsageError as error:
+        raise UsageError(f"{task.where(('data', name, 'path'))}: {error}") from None
     if not rows:
         raise ContentError(f"{task.where(('data', name))}: {name} is empty: {split.path} has no rows")
     return rows
