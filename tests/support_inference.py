@@ -63,17 +63,19 @@ class ImaginedContext:
 
     def __init__(self, cells: int, batch_rows: int, vocabulary: int) -> None:
         self.cells, self.batch_rows, self.vocabulary = cells, batch_rows, vocabulary
+        self.affordable_rows = batch_rows
         self.rows = 0
         self.decoded_rows = 0
         self._batch: list[tuple[int, int, tuple[int, ...], bool]] = []
-        self._sequences: dict[int, list[int]] = {}
+        self._sequences: dict[int, dict[int, int]] = {}  # cells by position
         self._token: dict[int, int] = {}
+        self._saved: list[dict[int, int]] = []
         self._born = 0
 
     @property
     def used(self) -> int:
         """Cells that at least one sequence holds."""
-        return len({cell for held in self._sequences.values() for cell in held})
+        return len({cell for held in self._sequences.values() for cell in held.values()})
 
     @property
     def held(self) -> set[int]:
@@ -102,14 +104,13 @@ class ImaginedContext:
         assert self.used + self.rows <= self.cells, "the cache is full"
         found = []
         for token, position, sequences, wants_logits in self._batch:
-            histories = {tuple(self._token[cell] for cell in self._sequences.get(s, [])) for s in sequences}
+            histories = {self._history(sequence) for sequence in sequences}
             assert len(histories) == 1, "the sequences of one row differ"
             (history,) = histories
             assert len(history) == position, f"a row at position {position} of a sequence of {len(history)}"
-            self._born += 1
-            self._token[self._born] = token
+            cell = self._new_cell(token)
             for sequence in sequences:
-                self._sequences.setdefault(sequence, []).append(self._born)
+                self._sequences.setdefault(sequence, {})[position] = cell
             if wants_logits:
                 found.append(imagined_logits((*history, token), self.vocabulary))
         self.decoded_rows += self.rows
@@ -117,11 +118,39 @@ class ImaginedContext:
         return np.array(found, dtype=np.float32).reshape(len(found), self.vocabulary)
 
     def share(self, source: int, target: int, end: int, start: int = 0) -> None:
-        held = self._sequences.get(source, [])
-        assert end < 0 or len(held) >= end, "the source is shorter than what is shared"
-        assert end < 0 or not self._sequences.get(target), "the target is not empty"
-        shared = held[start:] if end < 0 else held[start:end]
-        self._sequences[target] = self._sequences.get(target, []) + shared
+        held = self._sequences.get(source, {})
+        assert end < 0 or all(position in held for position in range(start, end)), "the source holds less than that"
+        own = self._sequences.setdefault(target, {})
+        if end < 0:  # only to keep cells taken: a sequence that holds several tokens of one position
+            own.update({-1 - cell: cell for position, cell in held.items() if start <= position})
+            return
+        shared = {position: cell for position, cell in held.items() if start <= position < end}
+        assert not own.keys() & shared.keys(), "the target holds such positions already"
+        own.update(shared)
 
-    def drop(self, sequence: int) -> None:
-        self._sequences.pop(sequence, None)
+    def drop(self, sequence: int, start: int = 0, end: int = -1) -> None:
+        held = self._sequences.pop(sequence, {})
+        kept = {place: cell for place, cell in held.items() if place < start or 0 <= end <= place}
+        if start or end >= 0:
+            self._sequences[sequence] = kept
+
+    def save(self, sequence: int) -> NDArray[np.uint8]:
+        """A ticket for the tokens by position."""
+        self._saved.append({place: self._token[cell] for place, cell in self._sequences.get(sequence, {}).items()})
+        return np.array([len(self._saved) - 1]).view(np.uint8)
+
+    def restore(self, sequence: int, state: NDArray[np.uint8]) -> None:
+        assert not self._sequences.get(sequence), "the sequence is not empty"
+        saved = self._saved[int(state.view(np.int64)[0])]
+        assert self.used + len(saved) <= self.cells, "the cache is full"
+        self._sequences[sequence] = {place: self._new_cell(token) for place, token in sorted(saved.items())}
+
+    def _history(self, sequence: int) -> tuple[int, ...]:
+        held = self._sequences.get(sequence, {})
+        assert sorted(held) == list(range(len(held))), "a sequence with a gap"
+        return tuple(self._token[held[place]] for place in range(len(held)))
+
+    def _new_cell(self, token: int) -> int:
+        self._born += 1
+        self._token[self._born] = token
+        return self._born

@@ -164,6 +164,9 @@ def test_a_winner_is_the_label_that_scoring_all_of_them_would_name(
     while job.result is None:
         segment = job.segments.popleft()
         assert segment.slot is not None
+        if segment.fork is not None:
+            job.forked(segment.slot, len(job.sequences))
+        assert len(job.sequences) <= job.sequences_most
         job.take(segment.slot, imagined_logits((*prompt, *segment.slot), VOCABULARY))
     totals = [
         rounded(likelihood(prompt, label, labels)) + (bias[number] if biased else 0.0)
@@ -321,10 +324,32 @@ def test_the_node_unused_longest_goes_first_and_one_in_use_never() -> None:
     assert tree.oldest_idle(now=2) is None, "nothing else was used before"
     below = grow(tree, [2] * 20 + [1] * 20, 4)
     assert tree.oldest_idle(now=9) is third, "another node stands on the second"
-    tree.remove(third)
+    park(tree, third)
     assert tree.oldest_idle(now=9) is below
-    tree.remove(below)
-    assert tree.oldest_idle(now=9) is second
+    park(tree, below)
+    assert tree.oldest_idle(now=9) is second, "what stood on it is no longer in the cache"
+
+
+def park(tree: PrefixTree, node: Node) -> None:
+    node.state = np.zeros(1, np.uint8)
+    tree.park(node)
+
+
+def test_parked_nodes_are_found_again_and_those_unused_longest_are_forgotten_from_the_leaves() -> None:
+    tree = PrefixTree()
+    upper, other = grow(tree, [1] * 20, 1), grow(tree, [2] * 20, 2)
+    lower = grow(tree, [1] * 20 + [3] * 10, 3)
+    assert (tree.cells, tree.parked) == (50, 0)
+    for node in (lower, upper, other):
+        park(tree, node)
+    assert (tree.cells, tree.parked) == (0, 50)
+    assert tree.match(bare([*([1] * 20), *([3] * 10), 0])).node is lower
+    tree.bring(other, 7)
+    assert (tree.cells, tree.parked, other.sequence) == (20, 30, 7)
+    tree.forget_parked(25)
+    assert tree.match(bare([*([1] * 20), *([3] * 10), 0])).node is upper
+    tree.forget_parked(0)
+    assert list(tree) == [other]
 
 
 # ── batches ──────────────────────────────────────────────────────────────────────────────────────
@@ -427,7 +452,7 @@ def test_any_mixture_of_jobs_in_any_cache_gets_the_answers_of_one_job_at_a_time(
     for key, answer in expected.items():
         completion = done[key]
         assert answer in (completion.text, completion.loglikelihoods, completion.winner)
-    nodes = {node.sequence for node in bench.scheduler._tree}
+    nodes = {node.sequence for node in bench.scheduler._tree} - {None}
     assert bench.context.held - {_GRAVE} == nodes, "every other sequence is free again"
     assert ordered or _GRAVE not in bench.context.held
 
@@ -485,6 +510,29 @@ def test_many_labels_cost_a_winner_a_fraction_of_the_rows() -> None:
     won = part.run([part.winner("one", (7, 8, 9), labels)])["one"]
     assert won.winner == scored.index(max(scored))
     assert won.computed_tokens < whole.context.decoded_rows / 2
+
+
+@pytest.mark.parametrize("ordered", [False, True])
+def test_winners_that_run_out_of_sequences_together_all_finish(ordered: bool) -> None:
+    """The bias makes every label about as good, so that each search looks at nearly all of its 81 branches."""
+    labels: list[Tokens] = [
+        (1 + n // 81, 1 + n // 27 % 3, 1 + n // 9 % 3, 1 + n // 3 % 3, 1 + n % 3) for n in range(243)
+    ]
+    bench = Bench(cells=8192, batch_rows=512, ordered=ordered)
+    prompts = [(*STEMS[0], n, 7) for n in range(1, 9)]
+    jobs: list[Job] = []
+    for n, prompt in enumerate(prompts):
+        totals = [likelihood(prompt, label, labels) for label in labels]
+        bias = tuple(-total + (0.01 if number == 100 + n else 0.0) for number, total in enumerate(totals))
+        jobs.append(WinnerJob(str(n), np.array(prompt), LabelTree.of(labels, END), bias))
+    most = 0
+    bench.scheduler.add(jobs)
+    done: dict[str, Completion] = {}
+    while bench.scheduler.busy:
+        done |= {completion.key: completion for completion in bench.scheduler.step()}
+        most = max(most, len(bench.context.held))
+    assert most > 240, "they should run out of sequences"
+    assert [done[str(n)].winner for n in range(8)] == [100 + n for n in range(8)]
 
 
 def test_hundreds_of_jobs_through_two_lanes_and_a_small_cache_all_finish() -> None:

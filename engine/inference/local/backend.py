@@ -7,7 +7,7 @@ touches the context.
 import functools
 import queue
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -47,6 +47,7 @@ class LlamaBackend:
         profile = Profile(sha256, machine_key(build_identity()))
         self.policy = decide(self._model, shape, settings, profile, name)
         self._context, self._scheduler = self.policy.open(self._model)
+        self._writer = self.policy.writer(self._model)
         self._template = ChatTemplate(
             self._model.chat_template,
             self._model.token_text(self._model.bos),
@@ -109,17 +110,18 @@ class LlamaBackend:
 
     def computed_tokens(self) -> int:
         """Rows given to llama_decode so far."""
-        return self._context.decoded_rows
+        return self._context.decoded_rows + self._writer.decoded_rows
 
     def decode_seconds(self) -> float:
         """Time spent inside llama_decode so far."""
-        return self._context.decode_seconds
+        return self._context.decode_seconds + self._writer.decode_seconds
 
     def close(self) -> None:
         """Stop the thread and free the model."""
         if self._thread.is_alive():
             self._inbox.put("stop")
             self._thread.join()
+            self._writer.close()
             self._context.close()
             self._model.close()
 
@@ -164,30 +166,52 @@ class LlamaBackend:
     def _serve(self) -> None:
         """The owner thread: take what has come in, step, reply; sleep when there is nothing to do."""
         while True:
-            while not self._scheduler.busy or not self._inbox.empty():
-                if not self._scheduler.busy and self._inbox.empty():
+            while not self._busy or not self._inbox.empty():
+                if not self._busy and self._inbox.empty():
                     self._idle.set()
                 message = self._inbox.get()
                 if message == "stop":
                     self._idle.set()
                     return
                 if isinstance(message, str):
-                    self._scheduler.clear()
+                    self._clear()
                     self._replies.clear()
                     self._idle.set()
                 else:
-                    jobs, reply = message
-                    self._replies |= {job.key: reply for job in jobs}
-                    self._scheduler.add(jobs)
+                    self._add(*message)
             try:
-                for completion in self._scheduler.step():
+                for completion in self._step():
                     self._replies.pop(completion.key)(completion.key, completion)
             except ModelError as error:
                 self._fail(str(error))
 
+    @property
+    def _busy(self) -> bool:
+        return self._scheduler.busy or self._writer.busy
+
+    def _add(self, jobs: Sequence[Job], reply: Reply) -> None:
+        """Texts to the writer where its streams are long enough, the rest to the scheduler."""
+        self._replies |= {job.key: reply for job in jobs}
+        parts: dict[bool, list[Job]] = {True: [], False: []}
+        for job in jobs:
+            parts[isinstance(job, GenerateJob) and self._writer.takes(job)].append(job)
+        self._writer.add(parts[True])
+        self._scheduler.add(parts[False])
+
+    def _step(self) -> Iterator[Completion]:
+        """One step of each that has something to do."""
+        if self._writer.busy:
+            yield from self._writer.step()
+        if self._scheduler.busy:
+            yield from self._scheduler.step()
+
+    def _clear(self) -> None:
+        self._scheduler.clear()
+        self._writer.clear()
+
     def _fail(self, reason: str) -> None:
         """A failed decode fails every unfinished request, each with the reason."""
-        self._scheduler.clear()
+        self._clear()
         for key, reply in self._replies.items():
             reply(key, Completion(key=key, error=reason))
         self._replies.clear()

@@ -1,4 +1,4 @@
-"""A llama.cpp context: one unified KV cache and one batch.
+"""A llama.cpp context: one KV cache, unified or split into streams, and one batch.
 
 Rows are added in segments and decoded together. What would abort the process is checked before llama.cpp is called.
 Nothing here is thread-safe; one owner thread calls all of it.
@@ -6,6 +6,7 @@ Nothing here is thread-safe; one owner thread calls all of it.
 
 import ctypes
 import time
+from typing import Any
 
 import llama_cpp
 import numpy as np
@@ -20,37 +21,44 @@ Ids = NDArray[np.int32]
 USABLE_SEQUENCES = MAX_SEQUENCES - 1  # the last one is for padding
 _SCRATCH = np.array([MAX_SEQUENCES - 1], dtype=np.int32)
 _OK = 0
+# A batch is a promise not to listen for so long: to new jobs, to Ctrl-C.
+_PATIENCE_S = 1.0
+_FEWEST_ROWS = 32
 
 
 class LlamaContext:
-    """A unified KV cache and one batch. A row is a token at a position of one or more sequences."""
+    """A KV cache and one batch. A row is a token at a position of one or more sequences.
 
-    def __init__(self, model: LlamaModel, shape: Shape) -> None:
+    In a unified cache sequences share cells. With `streams` it is split: each sequence has an equal part of the cells
+    to itself, rows belong to one sequence, and nothing is shared; what fills a batch up is then left to the caller.
+    """
+
+    def __init__(self, model: LlamaModel, shape: Shape, streams: int | None = None) -> None:
         """Allocate the context.
 
         Raises:
             ModelError: there is not enough memory for it, or the model does not take this shape.
         """
         parameters = llama_cpp.llama_context_default_params()
-        self._padding = min(shape.padding, shape.batch_rows)
+        self._padding = min(shape.padding, shape.batch_rows) if streams is None else 0
         # A batch of fewer rows than there are sequences aborts the process, and so does one larger than the cache.
-        batch = max(shape.batch_rows + self._padding, MAX_SEQUENCES)
+        batch = max(shape.batch_rows + self._padding, streams or MAX_SEQUENCES)
         parameters.n_batch = parameters.n_ubatch = batch
         parameters.n_ctx = max(shape.cells + self._padding, batch)
-        parameters.n_seq_max = MAX_SEQUENCES
+        parameters.n_seq_max = streams or MAX_SEQUENCES
         parameters.n_threads = parameters.n_threads_batch = shape.threads
         parameters.type_k = KV_TYPES[shape.key_type].ggml_type
         parameters.type_v = KV_TYPES[shape.value_type].ggml_type
         parameters.flash_attn_type = int(shape.flash_attention)
-        parameters.kv_unified = True
+        parameters.kv_unified = streams is None
         parameters.no_perf = True
         self.handle = llama_cpp.llama_init_from_model(model.handle, parameters)
         if not self.handle:
             raise ModelError(
                 f"no memory for a context of {shape.cells:,} tokens ({last_complaint()}); lower runtime.context"
             )
-        self.cells = shape.cells
-        self.batch_rows = shape.batch_rows
+        self.unified, self.cells = streams is None, shape.cells
+        self.batch_rows = self.affordable_rows = shape.batch_rows
         self._vocabulary = model.vocabulary
         self._memory = llama_cpp.llama_get_memory(self.handle)
         self._batch = _Batch(shape.batch_rows + self._padding)
@@ -80,12 +88,16 @@ class LlamaContext:
         Raises:
             ModelError: the cache is full or the computation failed.
         """
-        outputs, padded = self._batch.outputs, self._pad()
-        self.decoded_rows += self._batch.rows
+        outputs, padded, rows = self._batch.outputs, self._pad(), self._batch.rows
+        self.decoded_rows += rows
         started = time.perf_counter()
         status = llama_cpp.llama_decode(self.handle, self._batch.struct())
         address = ctypes.cast(llama_cpp.llama_get_logits(self.handle), ctypes.c_void_p).value if status == _OK else 0
-        self.decode_seconds += time.perf_counter() - started
+        seconds = time.perf_counter() - started
+        self.decode_seconds += seconds
+        if rows >= _FEWEST_ROWS:
+            affordable = int(rows * _PATIENCE_S / max(seconds, 1e-6))
+            self.affordable_rows = min(self.batch_rows, max(_FEWEST_ROWS, affordable))
         self._batch.clear()
         if padded:
             self.drop(MAX_SEQUENCES - 1)
@@ -105,15 +117,31 @@ class LlamaContext:
         return missing > 0
 
     def share(self, source: int, target: int, end: int, start: int = 0) -> None:
-        """Let `target` hold the tokens of `source` from `start` to `end` (-1: all) too.
+        """Let `target` hold the tokens of `source` from `start` to `end` (-1: all) too; metadata only.
 
-        Metadata only in a unified cache.
+        Only in a unified cache: in a split one a part of a sequence aborts the process.
         """
+        assert self.unified
         llama_cpp.llama_memory_seq_cp(self._memory, source, target, start, end)
 
-    def drop(self, sequence: int) -> None:
-        """Forget a sequence; cells that no other one uses become free."""
-        llama_cpp.llama_memory_seq_rm(self._memory, sequence, -1, -1)
+    def drop(self, sequence: int, start: int = 0, end: int = -1) -> None:
+        """Forget the tokens of a sequence from `start` to `end` (-1: all); cells that no other one uses become free."""
+        llama_cpp.llama_memory_seq_rm(self._memory, sequence, start, end)
+
+    def save(self, sequence: int) -> NDArray[np.uint8]:
+        """A copy of what a sequence holds, outside the cache."""
+        state = np.empty(llama_cpp.llama_state_seq_get_size(self.handle, sequence), dtype=np.uint8)
+        llama_cpp.llama_state_seq_get_data(self.handle, _bytes_of(state), len(state), sequence)
+        return state
+
+    def restore(self, sequence: int, state: NDArray[np.uint8]) -> None:
+        """Let an empty sequence hold what `save` gave, in this context or another of its shape.
+
+        Raises:
+            ModelError: there are not enough free cells.
+        """
+        if not llama_cpp.llama_state_seq_set_data(self.handle, _bytes_of(state), len(state), sequence):
+            raise ModelError(f"a saved beginning could not be restored ({last_complaint()})")
 
     def empty(self) -> None:
         """Forget everything, as if new."""
@@ -127,6 +155,10 @@ class LlamaContext:
 
 
 _PAD_TOKEN = np.zeros(1, dtype=np.int32)
+
+
+def _bytes_of(state: NDArray[np.uint8]) -> Any:
+    return state.ctypes.data_as(ctypes.POINTER(ctypes.c_uint8))
 
 
 class _Batch:

@@ -184,16 +184,16 @@ class WinnerJob(Job):
 
     @property
     def sequences_most(self) -> int:
-        return 1 + len(self.tree.rows)
+        return max(1, len(self.tree.tips))
 
     @property
     def extra_cells(self) -> int:
         return len(self.tree.rows)
 
     def begin(self, sequences: Ids, shared: int) -> None:
-        self._trunk = int(sequences[0])
         self._logprob: dict[Tokens, float] = {(): 0.0}
-        self._holder: dict[Tokens, int] = {}
+        self._holder: dict[Tokens, int] = {(): int(sequences[0])}
+        self._ends: set[Tokens] = {()}  # beginnings that nothing has been added to yet on their own sequence
         self._queue: list[tuple[float, int, Tokens]] = []
         self._awaited = 1
         self.segments.append(self._prompt(sequences, shared))
@@ -225,13 +225,26 @@ class WinnerJob(Job):
                 return
             heapq.heappop(self._queue)
             self._awaited += 1
-            source = self._holder.get(prefix[:-1], self._trunk)
-            position = len(self.tokens) + len(prefix) - 1
-            self.segments.append(Segment(np.array(prefix[-1:], dtype=np.int32), position, _NONE, prefix, source))
+            self.segments.append(self._row(prefix))
+
+    def _row(self, prefix: Tokens) -> Segment:
+        """The last token of a beginning, on its parent's sequence where that has no other child yet, else on a fork.
+
+        So a search holds at most as many sequences as the tree has tips.
+        """
+        parent, position = prefix[:-1], len(self.tokens) + len(prefix) - 1
+        sequence = self._holder[parent]
+        row = Segment(np.array(prefix[-1:], dtype=np.int32), position, np.array([sequence], dtype=np.int32), prefix)
+        if parent in self._ends:
+            self._ends.remove(parent)
+            self._holder[prefix] = sequence
+        else:
+            row.fork = sequence
+        self._ends.add(prefix)
+        return row
 
 
-_EXPANSIONS = 2
-_NONE = np.empty(0, dtype=np.int32)
+_EXPANSIONS = 1
 
 
 @dataclass(eq=False)

@@ -16,6 +16,7 @@ from engine.inference.local.memory import MemoryPlan, available_memory, check
 from engine.inference.local.profiles import Profile, Tuning, Verdict
 from engine.inference.local.scheduler import Scheduler
 from engine.inference.local.shape import Shape
+from engine.inference.local.writing import Writer, open_writer
 from engine.tasks.schema import KVType, RuntimeSettings
 
 _BATCH_ROWS = 512
@@ -46,6 +47,10 @@ class Policy:
         """
         context = LlamaContext(model, self.shape)
         return context, Scheduler(context, self.parallel, ordered=self.deterministic)
+
+    def writer(self, model: LlamaModel) -> Writer:
+        """What writes texts, over a context of its own: of this shape but split, opened when there is one to write."""
+        return open_writer(model, self.shape, self.parallel)
 
 
 def planned_shape(header: GgufHeader, settings: RuntimeSettings, tuning: Tuning | None) -> Shape:

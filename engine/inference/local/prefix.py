@@ -3,12 +3,17 @@
 A radix tree over token ids. Every node is a run of tokens and a sequence that holds them together with all tokens above
 it; in a unified cache those are the same cells. A prompt that starts like a path of the tree takes that path's cells by
 reference and computes only the rest.
+
+Every row that is computed looks at all cells in use. So a node that nobody needs for the moment is parked: what was
+computed for its tokens is copied out of the cache, and back when a prompt asks for it, milliseconds where computing it
+anew would take seconds.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from engine.inference.local.context import Ids
 from engine.inference.local.jobs import Job, Segment
@@ -18,19 +23,20 @@ WORTHWHILE = 16
 
 @dataclass(eq=False, slots=True)
 class Node:
-    """A shared beginning in the cache, from token `start` on. `segment` is what has still to go into a batch.
+    """A shared beginning, from token `start` on. `segment` is what has still to go into a batch.
 
     It is `ready` to be built on once all of it is computed. `users` counts the running jobs that stand on it; `used` is
-    when one last began to.
+    when one last began to. A parked node has no `sequence`; its `state` is the copy of its own tokens' cells.
     """
 
     tokens: Ids
     start: int
-    sequence: int
+    sequence: int | None
     parent: "Node | None"
     segment: Segment | None
     used: int
     ready: bool = False
+    state: NDArray[np.uint8] | None = None
     children: dict[int, "Node"] = field(default_factory=dict)
     users: int = 0
 
@@ -41,8 +47,14 @@ class Node:
 
     @property
     def idle(self) -> bool:
-        """Whether nothing stands on it."""
-        return self.ready and not self.users and not self.children
+        """Whether it is in the cache and nothing there stands on it."""
+        below = any(child.sequence is not None for child in self.children.values())
+        return self.ready and self.sequence is not None and not self.users and not below
+
+    @property
+    def path(self) -> "list[Node]":
+        """The nodes from the root down to this one."""
+        return [*(self.parent.path if self.parent else []), self]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +72,12 @@ def shared_length(first: bytes, second: bytes) -> int:
 
 
 class PrefixTree:
-    """All shared beginnings of one context."""
+    """All shared beginnings of one context. `cells` are those it holds in the cache, `parked` the tokens outside."""
 
     def __init__(self) -> None:
         self._roots: dict[int, Node] = {}
         self._nodes: dict[int, Node] = {}
-        self.cells = 0
+        self.cells = self.parked = 0
 
     def __iter__(self) -> Iterator[Node]:
         return iter(list(self._nodes.values()))
@@ -111,12 +123,13 @@ class PrefixTree:
     def split(self, node: Node, length: int, sequence: int) -> Node:
         """Cut a computed node in two after `length` tokens of the path; the upper half, which gets `sequence`."""
         assert node.ready
+        assert node.sequence is not None
         assert node.start < length < node.end
         cut = length - node.start
         upper = Node(node.tokens[:cut], node.start, sequence, node.parent, None, node.used, ready=True)
         self._children(node.parent)[int(node.tokens[0])] = upper
         self._nodes[id(upper)] = upper
-        node.tokens, node.start, node.parent = node.tokens[cut:], length, upper
+        node.tokens, node.start, node.parent, node.state = node.tokens[cut:], length, upper, None
         upper.children[int(node.tokens[0])] = node
         return upper
 
@@ -125,12 +138,29 @@ class PrefixTree:
         idle = [node for node in self._nodes.values() if node.idle and node.used < now]
         return min(idle, key=lambda node: node.used, default=None)
 
-    def remove(self, node: Node) -> None:
-        """Forget a node without children; the caller frees its sequence."""
-        assert not node.children
-        del self._children(node.parent)[int(node.tokens[0])]
-        del self._nodes[id(node)]
+    def park(self, node: Node) -> None:
+        """Count a node as outside the cache; the caller has its state and frees its sequence."""
+        assert node.state is not None
+        node.sequence = None
         self.cells -= len(node.tokens)
+        self.parked += len(node.tokens)
+
+    def bring(self, node: Node, sequence: int) -> None:
+        """Count a parked node as back in the cache, on a sequence that the caller has filled."""
+        node.sequence = sequence
+        self.cells += len(node.tokens)
+        self.parked -= len(node.tokens)
+
+    def forget_parked(self, most: int, wanted: Container[Node] = ()) -> None:
+        """Forget the parked nodes unused longest until at most so many tokens are parked, but none of the wanted."""
+        while self.parked > most:
+            leaves = [node for node in self._nodes.values() if node.sequence is None and not node.children]
+            node = min((leaf for leaf in leaves if leaf not in wanted), key=lambda leaf: leaf.used, default=None)
+            if node is None:
+                return
+            del self._children(node.parent)[int(node.tokens[0])]
+            del self._nodes[id(node)]
+            self.parked -= len(node.tokens)
 
     def _children(self, parent: Node | None) -> dict[int, Node]:
         return self._roots if parent is None else parent.children

@@ -7,15 +7,17 @@ beginning stand together.
 Two policies for cells that come free. `throughput` gives them back at once. `ordered` gives them back only when nothing
 runs, so that the cells of every prompt stay in the order of its tokens: attention sums over cells in their order, and
 so a job computes the same bits whatever runs beside it (where the context's kernels add nothing of their own).
+
+Either way the cache holds little that the next batch does not need: a row looks at every cell in use, and 9,000 cells
+cost it as much again (SmolLM2-135M, 2 cores of an Intel Xeon). Nodes of the tree that rest are parked outside.
 """
 
 import bisect
 import time
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from engine.inference.local.choices import Tokens
 from engine.inference.local.context import USABLE_SEQUENCES, LlamaContext
@@ -27,11 +29,6 @@ from engine.records import Completion
 _GRAVE = USABLE_SEQUENCES - 1
 _LANES = USABLE_SEQUENCES - 1
 _MOST_LANES_A_JOB = 240
-# A node nobody uses costs every row a look at its cells, computing it anew costs its rows. They break even here.
-_STALE_ROWS = 16_384
-# A batch is a promise not to listen for so long: to new jobs, to Ctrl-C.
-_PATIENCE_S = 1.0
-_FEWEST_ROWS = 32
 
 
 class Scheduler:
@@ -48,7 +45,6 @@ class Scheduler:
         self._tree = PrefixTree()
         self._buried_cells = 0
         self._scattered = self._crowded = False
-        self._limit = context.batch_rows
         self._started: dict[str, float] = {}
 
     @property
@@ -67,7 +63,7 @@ class Scheduler:
                 f"the context holds {self._context.cells:,}"
             )
         if job.sequences_most > _MOST_LANES_A_JOB:
-            return f"the choices branch into {job.sequences_most} paths; at most {_MOST_LANES_A_JOB} fit"
+            return f"the choices end in {job.sequences_most} different ways; at most {_MOST_LANES_A_JOB} fit"
         return None
 
     def add(self, jobs: Iterable[Job]) -> None:
@@ -95,28 +91,19 @@ class Scheduler:
         if not self._context.rows:
             self._unblock()
             return []
-        logits = self._decode()
+        logits = self._context.decode()
         for node in self._tree:
             node.ready = node.segment is None
         for row, (job, slot) in enumerate(taken):
             job.take(slot, logits[row])
         return self._collect()
 
-    def _decode(self) -> NDArray[np.float32]:
-        """Compute the batch, and let the next one have as many rows as can be waited for."""
-        rows, started = self._context.rows, time.perf_counter()
-        logits = self._context.decode()
-        if rows >= _FEWEST_ROWS:
-            affordable = int(rows * _PATIENCE_S / max(time.perf_counter() - started, 1e-6))
-            self._limit = min(self._context.batch_rows, max(_FEWEST_ROWS, affordable))
-        return logits
-
     # ── filling a batch ──────────────────────────────────────────────────────────────────────────
 
     @property
     def _room(self) -> int:
         """Rows that the batch can still take."""
-        return max(0, self._limit - self._context.rows)
+        return max(0, self._context.affordable_rows - self._context.rows)
 
     def _continue(self) -> list[tuple[Job, Tokens]]:
         """Rows of nodes and jobs that have begun, those that write first; whose logits will come back."""
@@ -131,7 +118,8 @@ class Scheduler:
     def _share_beginnings(self) -> None:
         """Give the tree the beginnings that pay, as far as the jobs of one batch reach."""
         rows, cells, index = self._context.rows, 0, 0
-        while index < len(self._waiting) and rows < self._limit:
+        brought: set[Node] = set()
+        while index < len(self._waiting) and rows < self._context.affordable_rows:
             job = self._waiting[index]
             match = self._tree.match(job)
             index += 1
@@ -140,15 +128,20 @@ class Scheduler:
             neighbours = self._waiting[max(0, index - 2) : index - 1] + self._waiting[index : index + 1]
             end = self._tree.worth_adding(job, neighbours, match.length)
             cells += len(job.tokens) - match.length + job.extra_cells
+            cells += sum(len(node.tokens) for node in _parked(match.node) if node not in brought)
+            brought.update(_parked(match.node))
             if not end:
                 rows += len(job.tokens) - match.length
                 continue
             if match.node:
                 match.node.used = self._context.decoded_rows
-            if not self._fits(cells, 2):
+            if not self._fits(cells, 2 + len(brought)):
                 return
             if self._ordered and self._crowds(end - match.length):
-                self._crowded |= index == 1 and len(self._tree) > 0
+                self._crowded |= index == 1 and self._tree.cells > 0
+                return
+            cells -= sum(len(node.tokens) for node in _parked(match.node))
+            if not self._bring(match.node):
                 return
             node = self._add_node(job, match, end)
             rows, cells = rows + len(node.tokens), cells - len(node.tokens)
@@ -163,11 +156,11 @@ class Scheduler:
         above = match.node
         if above and match.length < above.end:
             upper = self._free.pop()
-            self._context.share(above.sequence, upper, match.length)
+            self._context.share(_resident(above), upper, match.length)
             above = self._tree.split(above, match.length, upper)
         sequence = self._free.pop()
         if above:
-            self._context.share(above.sequence, sequence, match.length)
+            self._context.share(_resident(above), sequence, match.length)
         self._scattered |= bool(self._running or self._buried_cells)
         node = self._tree.add(job, Match(above, match.length), end, sequence, self._context.decoded_rows)
         self._put_node(node)
@@ -190,7 +183,9 @@ class Scheduler:
             if self._ordered and self._context.rows and not whole:
                 break  # begun in this batch and ended in another, it would keep cells from being freed
             private = len(job.tokens) - match.length + job.extra_cells
-            if not self._free_lanes(job.sequences_needed) or not self._fits(private, job.sequences_needed):
+            if not self._free_lanes(job.sequences_needed) or not self._bring(match.node):
+                break
+            if not self._fits(private, job.sequences_needed):
                 break
             del self._waiting[index]
             self._start(job, match, private)
@@ -203,7 +198,7 @@ class Scheduler:
         if match.node:
             match.node.users += 1
             for sequence in sequences:
-                self._context.share(match.node.sequence, sequence, match.length)
+                self._context.share(_resident(match.node), sequence, match.length)
         job.base, job.shared, job.private_cells = match.node, match.length, private
         job.start(sequences, match.length)
         self._running.append(job)
@@ -236,7 +231,9 @@ class Scheduler:
         return taken
 
     def _fork(self, job: Job, segment: Segment) -> bool:
-        """Make a segment's own sequence; False where none is free."""
+        """Make a segment's own sequence, a node that nobody stands on giving up its own; False where none is free."""
+        if not self._free and (node := self._tree.oldest_idle(self._context.decoded_rows)) is not None:
+            self._park(node)
         if not self._free:
             return False
         sequence = self._free.pop()
@@ -262,47 +259,68 @@ class Scheduler:
             node = None if self._ordered else self._tree.oldest_idle(self._context.decoded_rows)
             if node is None:
                 return False
-            self._drop(node)
+            self._park(node)
 
     def _tidy(self) -> None:
-        """Before a step: give back what is no longer of use."""
+        """Before a step: take out of the cache what the next batch does not need."""
+        if self._ordered and (self._running or not all(node.ready for node in self._tree)):
+            return  # cells are given back when nothing runs
+        wanted = self._wanted()
         if self._ordered:
-            if not self._running and all(node.ready for node in self._tree):
-                self._settle()
-            return
-        while (node := self._tree.oldest_idle(self._context.decoded_rows - _STALE_ROWS)) is not None:
-            self._drop(node)
+            self._settle(wanted)
+        else:
+            while resting := [node for node in self._tree if node.idle and node not in wanted]:
+                for node in resting:
+                    self._park(node)
+        self._tree.forget_parked(self._context.cells // 2, wanted)
 
-    def _settle(self) -> None:
-        """Nothing runs: free the buried cells, and the tree where it is scattered, too large or mostly unused."""
+    def _settle(self, wanted: Container[Node]) -> None:
+        """Nothing runs: free the buried cells, and all others where some are scattered or of no use to what comes."""
         if self._buried_cells:
             self._context.drop(_GRAVE)
             self._buried_cells = 0
-        now, tree = self._context.decoded_rows, self._tree
-        stale = sum(len(node.tokens) for node in tree if node.used < now - _STALE_ROWS)
-        idle = 2 * stale > tree.cells > self._context.batch_rows
-        if self._scattered or self._crowded or idle or not self._first_fits():
-            self._forget_all()
+        resting = any(node.sequence is not None and node not in wanted for node in self._tree)
+        if self._scattered or self._crowded or resting:
+            for node in self._tree:
+                if node.sequence is not None:
+                    self._copy_out(node)
+                    self._tree.park(node)
+            self._start_over()
 
-    def _first_fits(self) -> bool:
-        """Whether the first waiting job has room beside the tree."""
-        if not self._waiting:
-            return True
-        job = self._waiting[0]
-        private = len(job.tokens) - self._tree.match(job).length + job.extra_cells
-        return self._tree.cells + private <= self._context.cells
+    def _wanted(self) -> set[Node]:
+        """Nodes that jobs of the next batch stand on."""
+        wanted: set[Node] = set()
+        rows = 0
+        for job in self._waiting if len(self._tree) else []:
+            match = self._tree.match(job)
+            if match.node and match.node not in wanted:
+                wanted.update(match.node.path)
+            rows += len(job.tokens) - match.length
+            if rows > self._context.affordable_rows:
+                break
+        return wanted
 
     def _unblock(self) -> None:
-        """Nothing could be put into the batch: send the job begun last back, or start over with an empty cache."""
-        if self._running:
-            job = self._running.pop()
+        """Nothing could be put into the batch: send the job begun last back, or start over with an empty cache.
+
+        A job that blocks itself begins again on that empty cache, with nothing of the tree in its way.
+        """
+        job = self._running.pop() if self._running else None
+        if job:
             self._release(job)
+        if job and self._running:
             bisect.insort(self._waiting, job, key=self._rank)
-        else:
-            self._forget_all()
+            return
+        self._forget_all()
+        if job:
+            self._start(job, Match(None, 0), len(job.tokens) + job.extra_cells)
 
     def _forget_all(self) -> None:
         self._tree = PrefixTree()
+        self._start_over()
+
+    def _start_over(self) -> None:
+        """Empty the cache."""
         self._free = list(range(_LANES - 1, -1, -1))
         self._buried_cells, self._scattered, self._crowded = 0, False, False
         self._context.empty()
@@ -310,19 +328,48 @@ class Scheduler:
     def _release(self, job: Job) -> None:
         """Take a job's sequences back."""
         for sequence in job.sequences:
-            if self._ordered:
-                self._context.share(sequence, _GRAVE, -1, start=job.shared)
-            self._context.drop(sequence)
-            self._free.append(sequence)
+            self._give_back(sequence, job.shared)
         self._buried_cells += job.private_cells if self._ordered else 0
         if isinstance(job.base, Node):
             job.base.users -= 1
         job.sequences, job.base, job.private_cells = [], None, 0
 
-    def _drop(self, node: Node) -> None:
-        self._tree.remove(node)
-        self._context.drop(node.sequence)
-        self._free.append(node.sequence)
+    def _bring(self, node: Node | None) -> bool:
+        """Put a parked node and those above it back into the cache; False where they have no room."""
+        parked = _parked(node)
+        if not self._fits(sum(len(above.tokens) for above in parked), len(parked)):
+            return False
+        for above in parked:
+            assert above.state is not None  # parked nodes have one
+            sequence = self._free.pop()
+            self._context.restore(sequence, above.state)
+            if above.parent:
+                self._context.share(_resident(above.parent), sequence, above.start)
+            self._tree.bring(above, sequence)
+            above.used = self._context.decoded_rows
+            self._scattered |= bool(self._running or self._buried_cells)
+        return True
+
+    def _park(self, node: Node) -> None:
+        """Take a node out of the cache."""
+        self._copy_out(node)
+        self._give_back(_resident(node), node.start)
+        self._buried_cells += len(node.tokens) if self._ordered else 0
+        self._tree.park(node)
+
+    def _copy_out(self, node: Node) -> None:
+        """Let a node have a copy of its own cells, and its sequence nothing but them."""
+        if node.start:
+            self._context.drop(_resident(node), end=node.start)
+        if node.state is None:
+            node.state = self._context.save(_resident(node))
+
+    def _give_back(self, sequence: int, start: int) -> None:
+        """Free a sequence. With order its cells from position `start` on stay taken until nothing runs."""
+        if self._ordered:
+            self._context.share(sequence, _GRAVE, -1, start=start)
+        self._context.drop(sequence)
+        self._free.append(sequence)
 
     # ── what comes out ───────────────────────────────────────────────────────────────────────────
 
@@ -343,3 +390,14 @@ class Scheduler:
     def _rank(self, job: Job) -> tuple[bool, bytes]:
         """Waiting order. Long answers first, for others to fill their batches; with order they pin cells, so last."""
         return isinstance(job, GenerateJob) is self._ordered, job.order
+
+
+def _parked(node: Node | None) -> list[Node]:
+    """The nodes down to this one that are out of the cache, the highest first."""
+    return [above for above in node.path if above.sequence is None] if node else []
+
+
+def _resident(node: Node) -> int:
+    """The sequence of a node that is in the cache."""
+    assert node.sequence is not None
+    return node.sequence
