@@ -8,13 +8,14 @@
 Contenders take turns, each measurement in a process of its own (scripts/contenders.py says what they do):
 
     as_is, tuned          localgrad on the model's file, and on the layout that its tuning picks
+    throughput            localgrad on the model's file with `deterministic: false`; measured once
     loop                  one `llama_cpp.Llama.create_completion` after another, its own prefix cache helping
-    server                8 clients against llama-cpp-python's server, where its extras are installed
+    server                8 clients against llama-cpp-python's server, where its extras are installed; measured once
     limit, tuned_limit    bare llama_decode of as many rows as localgrad computed, on the same file
 
 What the figures mean; each is the median over repetitions of a ratio taken within one:
 
-    as_is, tuned, server                         the loop's seconds / its seconds
+    as_is, tuned, throughput, server             the loop's seconds / its seconds
     limit_fraction, tuned_limit_fraction         the limit's seconds / ours; 1 is all that llama.cpp can do
     outside_fraction, tuned_outside_fraction     share of our seconds outside llama.cpp's calls
     computed_fraction, tuned_computed_fraction   rows computed, written ones too / prompt tokens asked for
@@ -47,7 +48,8 @@ Measured = dict[str, Any]
 Figures = dict[str, float | int | None]
 
 # A limit comes right after what it limits; the groups take turns at being first.
-_GROUPS = (("as_is", "limit"), ("loop",), ("tuned", "tuned_limit"), ("server",))
+_GROUPS = (("as_is", "limit"), ("loop",), ("tuned", "tuned_limit"), ("throughput",), ("server",))
+_ONCE = ("throughput", "server")
 _LIMITS = {"limit": "as_is", "tuned_limit": "tuned"}
 _QUIET_LOAD = 0.5
 _FEWEST_REPETITIONS = 3
@@ -97,7 +99,8 @@ def turns(names: Sequence[str], repetitions: int) -> list[Cell]:
     for repetition in range(repetitions):
         first = repetition % len(_GROUPS)
         order = [name for group in (*_GROUPS[first:], *_GROUPS[:first]) for name in group]
-        cells += [Cell(workload, contender, repetition) for workload in names for contender in order]
+        due = [contender for contender in order if repetition == 0 or contender not in _ONCE]
+        cells += [Cell(workload, contender, repetition) for workload in names for contender in due]
     return cells
 
 
@@ -237,19 +240,15 @@ def _figures(rows: Mapping[tuple[str, int], Measured]) -> Figures:
     def of(contender: str, figure: Callable[[Measured], float | None]) -> float | None:
         return _median([figure(row) for (name, _), row in rows.items() if name == contender])
 
-    figures: Figures = {name: ratio("loop", name) for name in ("as_is", "tuned", "server")}
+    figures: Figures = {name: ratio("loop", name) for name in ("as_is", "tuned", "throughput", "server")}
     for prefix, contender in (("", "as_is"), ("tuned_", "tuned")):
         figures[f"{prefix}limit_fraction"] = ratio(f"{prefix}limit", contender)
-        figures[f"{prefix}outside_fraction"] = of(contender, _outside)
+        figures[f"{prefix}outside_fraction"] = of(contender, lambda row: 1.0 - row["inside_s"] / row["seconds"])
         figures[f"{prefix}computed_fraction"] = of(contender, lambda row: row["computed_tokens"] / row["prompt_tokens"])
     for contender in (name for group in _GROUPS for name in group):
         figures[f"{contender}_seconds"] = of(contender, lambda row: row["seconds"])
     figures["repetitions"] = len({number for name, number in rows if name == "as_is" and ("loop", number) in rows})
     return figures
-
-
-def _outside(row: Measured) -> float | None:
-    return None if row["inside_s"] is None else 1.0 - row["inside_s"] / row["seconds"]
 
 
 def _median(values: Sequence[float | None]) -> float | None:
@@ -260,11 +259,12 @@ def _median(values: Sequence[float | None]) -> float | None:
 def table(figures: Mapping[str, Figures]) -> str:
     """The figures as a Markdown table."""
     lines = [
-        "| workload | as is | tuned | server | limit | tuned limit | outside | computed | loop, s | as is, s | n |",
-        "|---|---|---|---|---|---|---|---|---|---|---|",
+        "| workload | as is | tuned | throughput | server | limit | tuned limit | outside | computed "
+        "| loop, s | as is, s | n |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for name, row in figures.items():
-        cells = [name, *(_shown(row[key], "{:.2f}×") for key in ("as_is", "tuned", "server"))]
+        cells = [name, *(_shown(row[key], "{:.2f}×") for key in ("as_is", "tuned", "throughput", "server"))]
         fractions = ("limit_fraction", "tuned_limit_fraction", "outside_fraction", "computed_fraction")
         cells += [_shown(row[key], "{:.2f}") for key in fractions]
         cells += [_shown(row[key], "{:.1f}") for key in ("loop_seconds", "as_is_seconds")]

@@ -2,6 +2,7 @@
 
     scripts/contenders.py W1 as_is                            localgrad on the model's file as it is
     scripts/contenders.py W1 tuned                            localgrad on the layout that its tuning picks
+    scripts/contenders.py W1 throughput                       localgrad as it is, without determinism
     scripts/contenders.py W1 loop                             one `Llama.create_completion` after another
     scripts/contenders.py W1 server                           8 client threads against `python -m llama_cpp.server`
     scripts/contenders.py W1 limit --file X.gguf --computed 25000 --outputs 1800
@@ -38,19 +39,21 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import workloads
 from workloads import Workload
 
 from engine.errors import LocalgradError
 from engine.flows import Flow, ask, together
+from engine.inference.local.backend import LlamaBackend
 from engine.inference.models import find_model
 from engine.inference.opening import open_runtime
 from engine.records import Completion, Generate, Plain, Request, Score
 from engine.tasks.schema import RuntimeSettings
 
-Name = Literal["as_is", "tuned", "loop", "limit", "server"]
+Name = Literal["as_is", "tuned", "throughput", "loop", "limit", "server"]
+OURS = ("as_is", "tuned", "throughput")
 Measured = dict[str, Any]
 
 _CELLS = 4096
@@ -79,40 +82,34 @@ class Absent(Exception):
 # ── localgrad: all that these scripts ask of the runtime ─────────────────────────────────────────
 
 
-def measure_localgrad(workload: Workload, model: str, tuned: bool, work: Path) -> Measured:
+def measure_localgrad(workload: Workload, model: str, contender: Name, work: Path) -> Measured:
     """Seconds for the workload, and the runtime's own count of it.
 
     The store is a new file in the folder `work` and is gone afterwards; a layout that tuning made there stays.
-
-    `inside_s` are seconds inside llama.cpp, None where the runtime does not tell; `outputs` the rows of logits read.
-
-    Raises:
-        Absent: this version has no tuning.
+    `inside_s` are seconds inside llama.cpp; `outputs` the rows of logits read.
     """
-    names = {field.name for field in dataclasses.fields(RuntimeSettings)}
-    if tuned and "tune" not in names:
-        raise Absent("this version's runtime settings have no `tune`")
-    chosen: dict[str, Any] = {"tune": tuned} if "tune" in names else {}
-    with _new_store(work) as store, open_runtime(model, store=store, settings=RuntimeSettings(**chosen)) as runtime:
+    settings = RuntimeSettings(tune=contender == "tuned", deterministic=False if contender == "throughput" else "auto")
+    with _new_store(work) as store, open_runtime(model, store=store, settings=settings) as runtime:
         backend = runtime.backend("task")
-        inside = getattr(backend, "decode_seconds", lambda: math.nan)
+        assert isinstance(backend, LlamaBackend)  # the model is a file
         runtime.run(ask(Generate(Plain(_WARMING), 2)))
-        before, inside_before = runtime.usage.copy(), inside()
+        before, inside_s, outputs = runtime.usage.copy(), backend.decode_seconds(), backend.computed_outputs()
         start = time.perf_counter()
         completions = runtime.run(_staged(workload))
         seconds = time.perf_counter() - start
-        inside_s, usage = inside() - inside_before, runtime.usage.since(before)
-        path = Path(getattr(backend, "model_path", "") or find_model(model, Path()).path)
+        usage = runtime.usage.since(before)
+        inside_s, outputs = backend.decode_seconds() - inside_s, backend.computed_outputs() - outputs
+        path = backend.model_path
     failed = [completion.error for completion in completions if completion.error]
     if failed:
         sys.exit(f"contenders: {len(failed)} of {len(completions)} requests failed, the first with: {failed[0]}")
     return {
         "seconds": seconds,
-        "inside_s": None if math.isnan(inside_s) else inside_s,
+        "inside_s": inside_s,
         "prompt_tokens": usage.prompt_tokens,
         "computed_tokens": usage.computed_tokens,
         "generated_tokens": usage.generated_tokens,
-        "outputs": usage.generated_tokens + _scored_outputs(workload, path),
+        "outputs": outputs,
         "model_path": str(path.resolve()),
     }
 
@@ -133,19 +130,6 @@ def _staged(workload: Workload) -> Flow[list[Completion]]:
     for stage in workload.stages:
         completions += yield from together([ask(request) for request in stage])
     return completions
-
-
-def _scored_outputs(workload: Workload, path: Path) -> int:
-    """Rows of logits that scoring labels needs: the prompt's last, and one an inner node of the label tree."""
-    scores = [request for request in workload.requests if isinstance(request, Score)]
-    if not scores:
-        return 0
-    llama = _vocabulary(path)
-    nodes: dict[tuple[str, ...], int] = {}
-    for labels in {request.continuations for request in scores}:
-        written = [tuple(_text_tokens(llama, text)) for text in labels]
-        nodes[labels] = len({tokens[:length] for tokens in written for length in range(1, len(tokens))})
-    return sum(1 + nodes[request.continuations] for request in scores)
 
 
 # ── a plain loop ─────────────────────────────────────────────────────────────────────────────────
@@ -370,7 +354,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Measure one contender on one workload."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("workload", choices=list(workloads.BUILDERS))
-    parser.add_argument("contender", choices=["as_is", "tuned", "loop", "limit", "server"])
+    parser.add_argument("contender", choices=get_args(Name))
     parser.add_argument("--data", type=Path, default=workloads.DATA)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--model", default="smollm2-135m")
@@ -405,7 +389,7 @@ def _measure(options: argparse.Namespace) -> Measured:
         return measure_loop(workload, path)
     if contender == "server":
         return measure_server(workload, path)
-    return measure_localgrad(workload, options.model, contender == "tuned", options.work)
+    return measure_localgrad(workload, options.model, contender, options.work)
 
 
 if __name__ == "__main__":

@@ -154,3 +154,33 @@ class ImaginedContext:
         self._born += 1
         self._token[self._born] = token
         return self._born
+
+
+class ImaginedStreams(ImaginedContext):
+    """The same as a split cache: every sequence has `length` cells of its own and shares none.
+
+    It refuses batches that llama.cpp would cut up: rows of several streams must be one each, of consecutive streams.
+    """
+
+    def __init__(self, streams: int, length: int, vocabulary: int, padding: int = 1) -> None:
+        super().__init__(streams * length, length, vocabulary)
+        self._streams, self._length, self._padding = streams, length, padding
+        self.decoded_outputs, self.decode_seconds = 0, 0.0
+        self.closed = False
+
+    def decode(self) -> NDArray[np.float32]:
+        assert not self.closed
+        assert self.rows >= self._padding, "too few rows for one kernel"
+        sequences = [row[2] for row in self._batch]
+        assert all(len(one) == 1 and one[0] < self._streams for one in sequences)
+        if len(set(sequences)) > 1:
+            assert sequences == [(stream,) for stream in range(len(sequences))], "llama.cpp would cut this up"
+        found = super().decode()
+        assert all(len(held) <= self._length for held in self._sequences.values()), "a stream is full"
+        return found
+
+    def share(self, source: int, target: int, end: int, start: int = 0) -> None:
+        raise AssertionError("a part of a sequence cannot be shared in a split cache")
+
+    def close(self) -> None:
+        self.closed = True

@@ -34,15 +34,15 @@ needs_data = pytest.mark.skipif(
 )
 
 
-def ours(seconds: float, inside_s: float | None = None, **more: Any) -> dict[str, Any]:
-    return {"seconds": seconds, "inside_s": inside_s, "computed_tokens": 500, "prompt_tokens": 2000, **more}
+def ours(seconds: float, **more: Any) -> dict[str, Any]:
+    return {"seconds": seconds, "inside_s": 0.9 * seconds, "computed_tokens": 500, "prompt_tokens": 2000, **more}
 
 
 def three_repetitions() -> dict[Cell, dict[str, Any]]:
     rows: dict[Cell, dict[str, Any]] = {}
     for number, (loop_s, as_is_s, tuned_s) in enumerate([(30.0, 10.0, 5.0), (80.0, 20.0, 5.0), (40.0, 20.0, 4.0)]):
         rows[Cell("W1", "loop", number)] = {"seconds": loop_s}
-        rows[Cell("W1", "as_is", number)] = ours(as_is_s, inside_s=0.9 * as_is_s)
+        rows[Cell("W1", "as_is", number)] = ours(as_is_s)
         rows[Cell("W1", "tuned", number)] = ours(tuned_s)
         rows[Cell("W1", "limit", number)] = {"seconds": 8.0}
     return rows
@@ -66,7 +66,6 @@ def test_what_was_not_measured_is_none_and_the_shape_stays() -> None:
     full = summarize(three_repetitions(), ["W1", "W2"])
     assert full["W1"]["server"] is None
     assert full["W1"]["tuned_limit_fraction"] is None
-    assert full["W1"]["tuned_outside_fraction"] is None  # the runtime did not tell its seconds inside llama.cpp
     assert full["W1"].keys() == full["W2"].keys()
     assert full["W2"]["repetitions"] == 0
     assert {value for name, value in full["W2"].items() if name != "repetitions"} == {None}
@@ -83,7 +82,7 @@ def test_a_repetition_that_lacks_one_side_gives_no_ratio() -> None:
 
 def test_the_table_has_a_line_a_workload_and_says_when_it_is_rough() -> None:
     shown = table(summarize(three_repetitions(), ["W1"]))
-    assert "| W1 | 3.00× | 10.00× | – | 0.40 | – | 0.10 | 0.25 | 40.0 | 20.0 | 3 |" in shown.splitlines()
+    assert "| W1 | 3.00× | 10.00× | – | – | 0.40 | – | 0.10 | 0.25 | 40.0 | 20.0 | 3 |" in shown.splitlines()
     assert "Rough" not in shown
     assert "Rough" in table(summarize(three_repetitions(), ["W1", "W2"]))
 
@@ -93,7 +92,8 @@ def test_the_table_has_a_line_a_workload_and_says_when_it_is_rough() -> None:
 
 def test_contenders_take_turns_and_a_limit_follows_what_it_limits() -> None:
     cells = turns(["W1", "W2"], 3)
-    assert len(set(cells)) == len(cells) == 2 * 6 * 3
+    assert len(set(cells)) == len(cells) == 2 * (5 * 3 + 2)
+    assert {cell.contender for cell in cells if cell.repetition} == {"as_is", "limit", "loop", "tuned", "tuned_limit"}
     for cell in cells:
         limited = {"limit": "as_is", "tuned_limit": "tuned"}.get(cell.contender)
         if limited:
@@ -143,7 +143,7 @@ def test_an_absent_contender_is_asked_once_and_its_limit_never(
     asked = [cell.contender for cell in measurer.asked]
     assert asked.count("tuned") == asked.count("server") == 1
     assert "tuned_limit" not in asked
-    assert {cell.contender for cell in ledger.rows} == {"as_is", "limit", "loop"}
+    assert {cell.contender for cell in ledger.rows} == {"as_is", "limit", "loop", "throughput"}
     assert "tuned is left out: not installed" in capsys.readouterr().err
 
 
@@ -234,7 +234,7 @@ def test_a_round_asks_the_optimizer_for_replies_of_mixed_lengths() -> None:
 @pytest.mark.slow
 def test_a_tiny_workload_goes_through_every_contender_that_is_always_there(tmp_path: Path) -> None:
     workload, path = built("W1", TINY), find_model("smollm2-135m", ROOT).path
-    as_is = contenders.measure_localgrad(workload, "smollm2-135m", tuned=False, work=tmp_path)
+    as_is = contenders.measure_localgrad(workload, "smollm2-135m", "as_is", tmp_path)
     assert list(tmp_path.iterdir()) == []  # the store is gone
     loop = contenders.measure_loop(workload, path)
     shape = contenders.Shape(rows=64, sequences=2)

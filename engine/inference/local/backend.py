@@ -112,6 +112,10 @@ class LlamaBackend:
         """Rows given to llama_decode so far."""
         return self._context.decoded_rows + self._writer.decoded_rows
 
+    def computed_outputs(self) -> int:
+        """Rows of them whose logits were asked for."""
+        return self._context.decoded_outputs + self._writer.decoded_outputs
+
     def decode_seconds(self) -> float:
         """Time spent inside llama_decode so far."""
         return self._context.decode_seconds + self._writer.decode_seconds

@@ -62,7 +62,7 @@ class LlamaContext:
         self._vocabulary = model.vocabulary
         self._memory = llama_cpp.llama_get_memory(self.handle)
         self._batch = _Batch(shape.batch_rows + self._padding)
-        self.decoded_rows = 0
+        self.decoded_rows = self.decoded_outputs = 0
         self.decode_seconds = 0.0
 
     @property
@@ -90,6 +90,7 @@ class LlamaContext:
         """
         outputs, padded, rows = self._batch.outputs, self._pad(), self._batch.rows
         self.decoded_rows += rows
+        self.decoded_outputs += outputs
         started = time.perf_counter()
         status = llama_cpp.llama_decode(self.handle, self._batch.struct())
         address = ctypes.cast(llama_cpp.llama_get_logits(self.handle), ctypes.c_void_p).value if status == _OK else 0

@@ -6,7 +6,7 @@ their order; matrix kernels treat a single row, or the first few, differently; a
 over a padded number of cells. The deterministic shape answers each: keys and values of different types, which the tiled
 kernel refuses; cells given back only in order (`scheduler.py`); batches padded to a few rows; flash attention on.
 
-The test asks for logits of prompts alone, together, beside others and after others, and compares every bit.
+The test asks for logits of prompts alone, together, after others and over streams, and compares every bit.
 """
 
 import math
@@ -24,6 +24,7 @@ from engine.inference.local.llama import LlamaModel
 from engine.inference.local.profiles import Verdict
 from engine.inference.local.scheduler import Scheduler
 from engine.inference.local.shape import Shape
+from engine.inference.local.writing import Writer, open_writer
 from engine.records import Completion
 
 PADDINGS = (2, 8)
@@ -79,7 +80,9 @@ def _largest_difference(model: LlamaModel, shape: Shape) -> float:
         after = _logits(context, [np.array(stems[1] * 3, dtype=np.int32), *prompts[::-1]], fresh=False)[1:][::-1]
     finally:
         context.close()
-    pairs = [(alone[0], together[1]), (alone[1], together[6]), *zip(together, after, strict=True)]
+    written = _written(model, shape, prompts)
+    others = (*zip(together, after, strict=True), *zip(together, written, strict=True))
+    pairs = [(alone[0], together[1]), (alone[1], together[6]), *others]
     return max(float(np.abs(first - second).max()) for first, second in pairs)
 
 
@@ -88,11 +91,25 @@ def _logits(context: LlamaContext, prompts: Sequence[Ids], fresh: bool = True) -
     if fresh:
         context.empty()
     scheduler = Scheduler(context, len(prompts), ordered=True)
-    jobs = [_Probe(str(number), prompt) for number, prompt in enumerate(prompts)]
-    scheduler.add(jobs)
-    while scheduler.busy:
-        scheduler.step()
+    seen = _seen(scheduler, prompts)
     scheduler.clear()
+    return seen
+
+
+def _written(model: LlamaModel, shape: Shape, prompts: Sequence[Ids]) -> list[NDArray[np.float32]]:
+    """The same over streams, fewer of them than prompts."""
+    writer = open_writer(model, shape, parallel=3)
+    try:
+        return _seen(writer, prompts)
+    finally:
+        writer.close()
+
+
+def _seen(runner: Scheduler | Writer, prompts: Sequence[Ids]) -> list[NDArray[np.float32]]:
+    jobs = [_Probe(str(number), prompt) for number, prompt in enumerate(prompts)]
+    runner.add(jobs)
+    while runner.busy:
+        runner.step()
     return [np.array(job.seen) for job in jobs]
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from engine.errors import ModelError
 from engine.inference.local.gguf import GgufHeader, Tensor
-from engine.inference.local.shape import KV_TYPES, MAX_OUTPUTS, MAX_SEQUENCES, Shape
+from engine.inference.local.shape import KV_TYPES, MAX_OUTPUTS, MAX_SEQUENCES, MAX_STREAMS, SPLIT_CELLS, Shape
 
 # Python, numpy, llama_cpp and this package: 50 MB. What a context allocates beside its buffers: 6 MB.
 _PROCESS_BYTES = 56_000_000
@@ -22,6 +22,7 @@ _BYTES_PER_TOKEN_OF_VOCABULARY = 370  # its text, its merges and the tables to f
 _BYTES_PER_CELL = 100  # positions and sequences of a cell, whatever it holds
 _CELL_STEP = 256  # llama.cpp rounds the cells of a context up to a multiple of this
 _SMALLEST_CONTEXT = 1024  # a smaller one is not worth proposing
+_KEPT = 0.75  # beginnings kept outside, as a share of a cache: by the scheduler a half, by the writer a quarter
 _F32, _F16 = 4, 2
 
 # ggml's number of each type that the CPU backend copies into another layout when it loads: those tensors are in memory
@@ -38,17 +39,22 @@ _REPACKED: Mapping[str, frozenset[int]] = {
 
 @dataclass(frozen=True, slots=True)
 class MemoryPlan:
-    """Main memory a model takes at its peak, in bytes."""
+    """Main memory a model takes at its peak, in bytes.
+
+    `kv` and `compute` are those of one context, `writing` what comes on top once texts are written: a split cache, its
+    buffers, and the computed beginnings that are kept outside of both.
+    """
 
     weights: int
     kv: int
     compute: int
     process: int
+    writing: int
 
     @property
     def total(self) -> int:
         """All of it."""
-        return self.weights + self.kv + self.compute + self.process
+        return self.weights + self.kv + self.compute + self.process + self.writing
 
 
 def predict(
@@ -58,12 +64,13 @@ def predict(
     *,
     outputs: int = MAX_OUTPUTS,
     sequences: int = MAX_SEQUENCES,
+    streams: int = MAX_STREAMS,
 ) -> MemoryPlan:
-    """The memory that a model and one context will take once its cache is full and its largest batch was computed.
+    """The memory that a model and its contexts will take once caches are full and the largest batch was computed.
 
     A mapped file counts as soon as it is read, and loading reads all of it. `gpu_layers` are those that really leave
     this memory: 0 on a build without a GPU, -1 for all of them. `outputs` is the most rows of one batch whose logits
-    are asked for, `sequences` llama.cpp's n_seq_max.
+    are asked for, `sequences` llama.cpp's n_seq_max; `streams` are those that texts are written on, 0 for no writing.
 
     Raises:
         ModelError: a type of the cache has an unknown name.
@@ -73,11 +80,16 @@ def predict(
             raise ModelError(f"unknown type {name!r} of the KV cache: one of {', '.join(KV_TYPES)}")
     cells = -(-shape.cells // _CELL_STEP) * _CELL_STEP
     here = _layers_here(header, gpu_layers)
+    cell = sum(_cell_size(header, layer, shape) for layer in here)
+    split, writing = min(cells, SPLIT_CELLS), 0
+    if streams:
+        writing = round((1 + _KEPT) * split * cell) + _compute_size(header, shape, split, streams, streams)
     return MemoryPlan(
         weights=sum(_resident(tensor) for tensor in header.tensors if _is_here(tensor, here, header.layers)),
-        kv=cells * sum(_cell_size(header, layer, shape) for layer in here),
+        kv=cells * cell,
         compute=_compute_size(header, shape, cells, outputs, sequences),
         process=_PROCESS_BYTES + _BYTES_PER_TOKEN_OF_VOCABULARY * header.vocabulary + _BYTES_PER_CELL * cells,
+        writing=writing,
     )
 
 
@@ -92,7 +104,8 @@ def check(header: GgufHeader, shape: Shape, gpu_layers: int, available: int, nam
         return plan
     raise ModelError(
         f"model {name} needs {_gigabytes(plan.total)} (weights {_gigabytes(plan.weights, '')}, "
-        f"context {_gigabytes(plan.kv, '')}, compute {_gigabytes(plan.compute, '')}) "
+        f"context {_gigabytes(plan.kv, '')}, compute {_gigabytes(plan.compute, '')}, "
+        f"writing {_gigabytes(plan.writing, '')}) "
         f"and {_gigabytes(available)} are free; {_advice(header, shape, gpu_layers, available)}"
     )
 

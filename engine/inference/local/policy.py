@@ -106,7 +106,7 @@ def known_verdict(
     """Whether the model is deterministic in its deterministic shape: from the profile, or by the test."""
     types = deterministic_shape(shape, padding=1)
     examined = (
-        f"{model.path.stem} {types.key_type}/{types.value_type} threads {shape.threads} gpu {settings.gpu_layers}"
+        f"{model.path.stem} {types.key_type}/{types.value_type} threads {shape.threads} gpu {settings.gpu_layers} split"
     )
     verdict = None if anew else profile.verdict(examined)
     if verdict is None:

@@ -23,7 +23,7 @@ from engine.inference.local.choices import Tokens
 from engine.inference.local.context import USABLE_SEQUENCES, LlamaContext
 from engine.inference.local.jobs import GenerateJob, Job, Segment
 from engine.inference.local.prefix import Match, Node, PrefixTree
-from engine.inference.local.shape import MAX_OUTPUTS
+from engine.inference.local.shape import MAX_OUTPUTS, SPLIT_CELLS
 from engine.records import Completion
 
 _GRAVE = USABLE_SEQUENCES - 1
@@ -272,7 +272,7 @@ class Scheduler:
             while resting := [node for node in self._tree if node.idle and node not in wanted]:
                 for node in resting:
                     self._park(node)
-        self._tree.forget_parked(self._context.cells // 2, wanted)
+        self._tree.forget_parked(min(self._context.cells, SPLIT_CELLS) // 2, wanted)
 
     def _settle(self, wanted: Container[Node]) -> None:
         """Nothing runs: free the buried cells, and all others where some are scattered or of no use to what comes."""

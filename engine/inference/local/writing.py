@@ -21,10 +21,9 @@ from engine.inference.local.context import Ids, LlamaContext
 from engine.inference.local.jobs import Job
 from engine.inference.local.llama import LlamaModel
 from engine.inference.local.prefix import WORTHWHILE, shared_length
-from engine.inference.local.shape import Shape
+from engine.inference.local.shape import MAX_STREAMS, SPLIT_CELLS, Shape
 from engine.records import Completion
 
-MOST_STREAMS = 64
 _FEWEST_STREAMS = 4
 _COMFORTABLE_STREAMS = 16
 _STREAM_STEP = 256  # llama.cpp rounds the cells of a stream up to a multiple of this
@@ -64,14 +63,14 @@ class Writer:
         """`open_streams` takes how many streams and how many cells each has; `cells` bounds them all together."""
         self._open_streams, self._cells = open_streams, cells
         self._padding = max(1, padding)
-        self._parallel = max(self._padding, min(parallel, MOST_STREAMS))
+        self._parallel = max(self._padding, min(parallel, MAX_STREAMS))
         self._context: LlamaContext | None = None
         self._streams = self._length = 0
         self._waiting: list[Job] = []
         self._texts: list[_Text] = []  # by stream
         self._beginnings: list[_Beginning] = []
         self._started: dict[str, float] = {}
-        self._past_rows, self._past_seconds = 0, 0.0
+        self._past = (0, 0, 0.0)  # rows, outputs and seconds of contexts that were closed
 
     @property
     def busy(self) -> bool:
@@ -81,12 +80,17 @@ class Writer:
     @property
     def decoded_rows(self) -> int:
         """Rows given to llama_decode so far."""
-        return self._past_rows + (self._context.decoded_rows if self._context else 0)
+        return self._past[0] + (self._context.decoded_rows if self._context else 0)
+
+    @property
+    def decoded_outputs(self) -> int:
+        """Rows of logits that came back so far."""
+        return self._past[1] + (self._context.decoded_outputs if self._context else 0)
 
     @property
     def decode_seconds(self) -> float:
         """Time spent inside llama_decode so far."""
-        return self._past_seconds + (self._context.decode_seconds if self._context else 0.0)
+        return self._past[2] + (self._context.decode_seconds if self._context else 0.0)
 
     def takes(self, job: Job) -> bool:
         """Whether the job is short enough for streams; others belong into a unified cache."""
@@ -112,7 +116,7 @@ class Writer:
     def close(self) -> None:
         """Free the context."""
         if self._context:
-            self._past_rows, self._past_seconds = self.decoded_rows, self.decode_seconds
+            self._past = (self.decoded_rows, self.decoded_outputs, self.decode_seconds)
             self._context.close()
             self._context = None
 
@@ -245,7 +249,7 @@ class Writer:
         """Keep what a stream holds, for prompts that begin so; those unused longest make room."""
         self._beginnings.append(_Beginning(text.job.order[: 4 * text.keep_at], context.save(stream), self.decoded_rows))
         self._beginnings.sort(key=lambda beginning: beginning.used)
-        while sum(beginning.length for beginning in self._beginnings) > self._cells // 2:
+        while sum(beginning.length for beginning in self._beginnings) > self._cells // 4:
             del self._beginnings[0]
 
 
@@ -256,7 +260,7 @@ def open_writer(model: LlamaModel, shape: Shape, parallel: int) -> Writer:
         rows = min(shape.batch_rows, length)
         return LlamaContext(model, replace(shape, cells=streams * length, batch_rows=max(rows, streams)), streams)
 
-    return Writer(open_streams, shape.cells, shape.padding, parallel)
+    return Writer(open_streams, min(shape.cells, SPLIT_CELLS), shape.padding, parallel)
 
 
 def _length_of(job: Job) -> int:
