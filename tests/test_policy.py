@@ -26,7 +26,7 @@ SHAPE = Shape(4096, 512, 2)
 def known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verdict: Verdict, kv: str = "f16/bf16") -> Profile:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     profile = Profile("a" * 64, "machine")
-    profile.keep_verdict(f"some {kv} threads 2 gpu 0", verdict)
+    profile.keep_verdict(f"some {kv} threads 2 gpu 0 split", verdict)
     return profile
 
 

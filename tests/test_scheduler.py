@@ -14,6 +14,7 @@ from support_inference import ImaginedContext, imagined_logits
 
 from engine.errors import ModelError
 from engine.inference.backend import rounded
+from engine.inference.local.cells import _GRAVE
 from engine.inference.local.choices import LabelTree, Tokens
 from engine.inference.local.context import LlamaContext
 from engine.inference.local.jobs import (
@@ -28,7 +29,7 @@ from engine.inference.local.jobs import (
 )
 from engine.inference.local.llama import LlamaModel
 from engine.inference.local.prefix import WORTHWHILE, Node, PrefixTree, shared_length
-from engine.inference.local.scheduler import _GRAVE, Scheduler
+from engine.inference.local.scheduler import Scheduler
 from engine.records import Completion, Generate, Plain
 
 VOCABULARY = 12
@@ -452,7 +453,7 @@ def test_any_mixture_of_jobs_in_any_cache_gets_the_answers_of_one_job_at_a_time(
     for key, answer in expected.items():
         completion = done[key]
         assert answer in (completion.text, completion.loglikelihoods, completion.winner)
-    nodes = {node.sequence for node in bench.scheduler._tree} - {None}
+    nodes = {node.sequence for node in bench.scheduler._cells.tree} - {None}
     assert bench.context.held - {_GRAVE} == nodes, "every other sequence is free again"
     assert ordered or _GRAVE not in bench.context.held
 
