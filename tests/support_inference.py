@@ -179,6 +179,13 @@ class ImaginedStreams(ImaginedContext):
         assert all(len(held) <= self._length for held in self._sequences.values()), "a stream is full"
         return found
 
+    def save(self, sequence: int) -> NDArray[np.uint8]:
+        return np.concatenate([super().save(sequence), np.array([self._streams]).view(np.uint8)])
+
+    def restore(self, sequence: int, state: NDArray[np.uint8]) -> None:
+        assert int(state[8:].view(np.int64)[0]) == self._streams, "llama.cpp refuses a state of another split"
+        super().restore(sequence, state[:8])
+
     def share(self, source: int, target: int, end: int, start: int = 0) -> None:
         raise AssertionError("a part of a sequence cannot be shared in a split cache")
 

@@ -119,6 +119,15 @@ def test_streams_are_opened_longer_for_a_longer_text_and_short_ones_need_not_wai
     assert [context.cells for context in desk.opened] == [8 * 256, 8 * 1024]
 
 
+def test_what_was_kept_is_forgotten_when_streams_are_opened_anew() -> None:
+    desk = Desk(cells=4096)
+    stem = STEMS[0][:30]
+    desk.run([desk.job(str(n), (*stem, n), asking(2)) for n in (1, 2)])
+    desk.run([desk.job("long", (1, 2) * 500, asking(2))])
+    again = desk.run([desk.job("again", (*stem, 3), asking(2))])["again"]
+    assert again.text == written((*stem, 3), asking(2))
+
+
 def test_a_job_too_long_for_streams_or_of_many_sequences_is_not_taken() -> None:
     desk = Desk(cells=1024)
     assert desk.writer.takes(desk.job("fits", (1,) * 200, asking(56)))

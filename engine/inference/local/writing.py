@@ -138,7 +138,7 @@ class Writer:
                 self.close()
                 self._context = self._open_streams(streams, length)
                 self._streams, self._length = streams, length
-                self._beginnings = [beginning for beginning in self._beginnings if beginning.length < length]
+                self._beginnings.clear()  # a state fits only into a cache split in the same way
         assert self._context is not None
         return self._context
 
