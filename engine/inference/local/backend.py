@@ -1,13 +1,13 @@
 """The llama.cpp backend: a thread that owns the context and serves a queue of requests.
 
-The calling thread renders and tokenizes; the owner thread steps the scheduler and replies. Nothing else ever
+The calling thread renders and tokenizes; the owner thread steps the runner and replies. Nothing else ever
 touches the context.
 """
 
 import functools
 import queue
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -46,8 +46,7 @@ class LlamaBackend:
         self.notes: tuple[str, ...] = ()
         profile = Profile(sha256, machine_key(build_identity()))
         self.policy = decide(self._model, shape, settings, profile, name)
-        self._context, self._scheduler = self.policy.open(self._model)
-        self._writer = self.policy.writer(self._model)
+        self._runner = self.policy.open(self._model)
         self._template = ChatTemplate(
             self._model.chat_template,
             self._model.token_text(self._model.bos),
@@ -110,23 +109,22 @@ class LlamaBackend:
 
     def computed_tokens(self) -> int:
         """Rows given to llama_decode so far."""
-        return self._context.decoded_rows + self._writer.decoded_rows
+        return self._runner.decoded_rows
 
     def computed_outputs(self) -> int:
         """Rows of them whose logits were asked for."""
-        return self._context.decoded_outputs + self._writer.decoded_outputs
+        return self._runner.decoded_outputs
 
     def decode_seconds(self) -> float:
         """Time spent inside llama_decode so far."""
-        return self._context.decode_seconds + self._writer.decode_seconds
+        return self._runner.decode_seconds
 
     def close(self) -> None:
         """Stop the thread and free the model."""
         if self._thread.is_alive():
             self._inbox.put("stop")
             self._thread.join()
-            self._writer.close()
-            self._context.close()
+            self._runner.close()
             self._model.close()
 
     def _job(self, key: str, prepared: Prepared) -> Job | Completion:
@@ -143,7 +141,7 @@ class LlamaBackend:
                 job = GenerateJob(key, tokens, request, self._model, seed_of(key))
         except ModelError as error:
             return Completion(key=key, error=str(error), prompt_tokens=len(tokens))
-        refusal = self._scheduler.refusal(job)
+        refusal = self._runner.refusal(job)
         if refusal:
             job.close()
             return Completion(key=key, error=refusal, prompt_tokens=len(tokens))
@@ -170,52 +168,30 @@ class LlamaBackend:
     def _serve(self) -> None:
         """The owner thread: take what has come in, step, reply; sleep when there is nothing to do."""
         while True:
-            while not self._busy or not self._inbox.empty():
-                if not self._busy and self._inbox.empty():
+            while not self._runner.busy or not self._inbox.empty():
+                if not self._runner.busy and self._inbox.empty():
                     self._idle.set()
                 message = self._inbox.get()
                 if message == "stop":
                     self._idle.set()
                     return
                 if isinstance(message, str):
-                    self._clear()
+                    self._runner.clear()
                     self._replies.clear()
                     self._idle.set()
                 else:
-                    self._add(*message)
+                    jobs, reply = message
+                    self._replies |= {job.key: reply for job in jobs}
+                    self._runner.add(jobs)
             try:
-                for completion in self._step():
+                for completion in self._runner.step():
                     self._replies.pop(completion.key)(completion.key, completion)
             except ModelError as error:
                 self._fail(str(error))
 
-    @property
-    def _busy(self) -> bool:
-        return self._scheduler.busy or self._writer.busy
-
-    def _add(self, jobs: Sequence[Job], reply: Reply) -> None:
-        """Texts to the writer where its streams are long enough, the rest to the scheduler."""
-        self._replies |= {job.key: reply for job in jobs}
-        parts: dict[bool, list[Job]] = {True: [], False: []}
-        for job in jobs:
-            parts[isinstance(job, GenerateJob) and self._writer.takes(job)].append(job)
-        self._writer.add(parts[True])
-        self._scheduler.add(parts[False])
-
-    def _step(self) -> Iterator[Completion]:
-        """One step of each that has something to do."""
-        if self._writer.busy:
-            yield from self._writer.step()
-        if self._scheduler.busy:
-            yield from self._scheduler.step()
-
-    def _clear(self) -> None:
-        self._scheduler.clear()
-        self._writer.clear()
-
     def _fail(self, reason: str) -> None:
         """A failed decode fails every unfinished request, each with the reason."""
-        self._clear()
+        self._runner.clear()
         for key, reply in self._replies.items():
             reply(key, Completion(key=key, error=reason))
         self._replies.clear()

@@ -8,6 +8,7 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,8 +55,10 @@ class Job(ABC):
 
     `order` are the prompt's tokens as big-endian bytes, by which prompts sort as their tokens do. While it runs, `base`
     is the node of the prefix tree it stands on, `shared` how many tokens it has from there and `private_cells` what it
-    may hold beyond them.
+    may hold beyond them. A job that `writes` has one sequence and goes on for many steps, a token each.
     """
+
+    writes: ClassVar[bool] = False
 
     key: str
     tokens: Ids
@@ -250,6 +253,8 @@ _EXPANSIONS = 1
 @dataclass(eq=False)
 class GenerateJob(Job):
     """Text written after the prompt, token by token, until a stop, the cap or the model's own end."""
+
+    writes: ClassVar[bool] = True
 
     request: Generate
     model: LlamaModel

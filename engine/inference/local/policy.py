@@ -8,15 +8,13 @@ import os
 from dataclasses import dataclass
 
 from engine.errors import ModelError
-from engine.inference.local.context import LlamaContext
 from engine.inference.local.determinism import deterministic_shape, examine
 from engine.inference.local.gguf import GgufHeader
 from engine.inference.local.llama import LlamaModel, offloads
 from engine.inference.local.memory import MemoryPlan, available_memory, check
 from engine.inference.local.profiles import Profile, Tuning, Verdict
-from engine.inference.local.scheduler import Scheduler
+from engine.inference.local.runner import Runner
 from engine.inference.local.shape import Shape
-from engine.inference.local.writing import Writer, open_writer
 from engine.tasks.schema import KVType, RuntimeSettings
 
 _BATCH_ROWS = 512
@@ -39,18 +37,13 @@ class Policy:
         flash = "" if self.shape.flash_attention else " no flash attention"
         return (f"deterministic {types} {self.shape.padding}" if self.deterministic else f"throughput {types}") + flash
 
-    def open(self, model: LlamaModel) -> tuple[LlamaContext, Scheduler]:
-        """A context of this shape and its scheduler.
+    def open(self, model: LlamaModel) -> Runner:
+        """The model at work in this shape.
 
         Raises:
             ModelError: there is not enough memory.
         """
-        context = LlamaContext(model, self.shape)
-        return context, Scheduler(context, self.parallel, ordered=self.deterministic)
-
-    def writer(self, model: LlamaModel) -> Writer:
-        """What writes texts, over a context of its own: of this shape but split, opened when there is one to write."""
-        return open_writer(model, self.shape, self.parallel)
+        return Runner(model, self.shape, self.parallel, ordered=self.deterministic)
 
 
 def planned_shape(header: GgufHeader, settings: RuntimeSettings, tuning: Tuning | None) -> Shape:

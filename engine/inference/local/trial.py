@@ -2,7 +2,7 @@
 
 Three kinds. `scoring`: many short ends after one shared beginning, each with logits for its last row. `writing`: 16
 sequences that write a token a step. `reading`: long prompts that share nothing. The prompts are those of the bundled
-task. Takes a model and its scheduler, returns tokens per second and logits; knows nothing of layouts.
+task. Takes a model at work, returns tokens per second and logits; knows nothing of layouts.
 """
 
 import json
@@ -20,7 +20,7 @@ from engine.inference.local.choices import Tokens
 from engine.inference.local.context import Ids
 from engine.inference.local.jobs import Job, Segment
 from engine.inference.local.llama import LlamaModel
-from engine.inference.local.scheduler import Scheduler
+from engine.inference.local.runner import Runner
 from engine.program.parameters import Demo
 from engine.program.prompt import Layout, render
 from engine.records import Completion, Plain
@@ -116,17 +116,17 @@ class Observation:
     seen: tuple[Seen, ...]
 
 
-def speeds(scheduler: Scheduler, work: Work, tick: Tick) -> Speeds:
+def speeds(runner: Runner, work: Work, tick: Tick) -> Speeds:
     """Do the work once, and take the time. A first few rows are not timed. `tick` may raise to end it early."""
-    _finish(scheduler, tick, [_Passage("first", work.reading[0][:_MARK_EVERY])])
+    _finish(runner, tick, [_Passage("first", work.reading[0][:_MARK_EVERY])])
     ends = sum(len(prompt) - work.shared for prompt in work.scoring)
-    scoring_s = _finish(scheduler, tick, _passages_of("scoring", work.scoring))
-    written, writing_s = _write(scheduler, tick, work)
-    reading_s = _finish(scheduler, tick, _passages_of("reading", work.reading))
+    scoring_s = _finish(runner, tick, _passages_of("scoring", work.scoring))
+    written, writing_s = _write(runner, tick, work)
+    reading_s = _finish(runner, tick, _passages_of("reading", work.reading))
     return Speeds((work.shared + ends) / scoring_s, written / writing_s, sum(map(len, work.reading)) / reading_s)
 
 
-def observe(scheduler: Scheduler, work: Work, tick: Tick, paths: Paths = ()) -> Observation:
+def observe(runner: Runner, work: Work, tick: Tick, paths: Paths = ()) -> Observation:
     """Logits where answers are chosen and, every few tokens, within long texts. Writing follows `paths` if given."""
     prompts = (*work.scoring, *work.reading)
     jobs = []
@@ -134,7 +134,7 @@ def observe(scheduler: Scheduler, work: Work, tick: Tick, paths: Paths = ()) -> 
         marks = () if number < len(work.scoring) else tuple(range(_MARK_EVERY, len(prompt), _MARK_EVERY))
         path = paths[number] if paths else ()
         jobs.append(_Passage(f"observe {number}", prompt, steps=2, marks=marks, path=path, keeps=True))
-    _finish(scheduler, tick, jobs)
+    _finish(runner, tick, jobs)
     return Observation(tuple(tuple(job.written) for job in jobs), tuple(job.seen for job in jobs))
 
 
@@ -202,30 +202,39 @@ class _Passage(Job):
         self.segments.append(Segment(token, position, self._lane, (position + 1,)))
 
 
+class _Text(_Passage):
+    """A passage of which most is written."""
+
+    writes = True
+
+
 def _passages_of(kind: str, prompts: Sequence[Ids]) -> list[_Passage]:
     return [_Passage(f"{kind} {number}", prompt) for number, prompt in enumerate(prompts)]
 
 
-def _finish(scheduler: Scheduler, tick: Tick, jobs: Sequence[Job]) -> float:
+def _finish(runner: Runner, tick: Tick, jobs: Sequence[Job]) -> float:
     """Run jobs to their end; the seconds it took."""
     started = time.perf_counter()
-    scheduler.add(jobs)
-    while scheduler.busy:
-        scheduler.step()
+    runner.add(jobs)
+    while runner.busy:
+        for _ in runner.step():
+            pass
         tick()
     return time.perf_counter() - started
 
 
-def _write(scheduler: Scheduler, tick: Tick, work: Work) -> tuple[int, float]:
+def _write(runner: Runner, tick: Tick, work: Work) -> tuple[int, float]:
     """Tokens that were written once every writer had begun, and the seconds they took."""
-    jobs = [_Passage(f"writing {number}", prompt, steps=work.steps) for number, prompt in enumerate(work.writing)]
-    scheduler.add(jobs)
+    jobs = [_Text(f"writing {number}", prompt, steps=work.steps) for number, prompt in enumerate(work.writing)]
+    runner.add(jobs)
     while not all(job.written for job in jobs):
-        scheduler.step()
+        for _ in runner.step():
+            pass
         tick()
     before, started = sum(len(job.written) for job in jobs), time.perf_counter()
-    while scheduler.busy:
-        scheduler.step()
+    while runner.busy:
+        for _ in runner.step():
+            pass
         tick()
     return sum(len(job.written) for job in jobs) - before, time.perf_counter() - started
 

@@ -29,7 +29,7 @@ from engine.inference.local.layouts import LAYOUTS, forget_layouts, laid_out, pl
 from engine.inference.local.llama import LlamaModel, build_identity
 from engine.inference.local.policy import Policy, check_memory, decide, planned_shape
 from engine.inference.local.profiles import AS_IS, Profile, Tuning, machine_key
-from engine.inference.local.scheduler import Scheduler
+from engine.inference.local.runner import Runner
 from engine.inference.local.trial import Observation, Quality, Speeds, Work, compare, observe, speeds
 from engine.inference.models import ModelFile
 from engine.tasks.schema import RuntimeSettings
@@ -128,14 +128,14 @@ class Workshop:
         return self._policies[contender]
 
     @contextlib.contextmanager
-    def running(self, contender: Contender, policy: Policy | None = None) -> Iterator[Scheduler]:
-        """A scheduler over a fresh context, by the contender's own policy or another."""
+    def running(self, contender: Contender, policy: Policy | None = None) -> Iterator[Runner]:
+        """The model at work in fresh caches, by the contender's own policy or another."""
         policy = policy or self.policy(contender)
-        context, scheduler = policy.open(self.loaded(contender))
+        runner = policy.open(self.loaded(contender))
         try:
-            yield scheduler
+            yield runner
         finally:
-            context.close()
+            runner.close()
 
     def loaded(self, contender: Contender) -> LlamaModel:
         """The weights; the other layouts make room where all of them do not fit."""
@@ -204,8 +204,8 @@ class _Tuning:
             )
         self._deterministic = self._shop.policy(original).deterministic
         begun = self._limit.spent
-        with self._shop.running(original) as scheduler:
-            self._original = observe(scheduler, work, self._limit.check)
+        with self._shop.running(original) as runner:
+            self._original = observe(runner, work, self._limit.check)
         self._whole_work, self._observing_s = work, self._limit.spent - begun
         self._step_s = self._limit.spent
         left = self._limit.limit_s - self._limit.spent
@@ -230,8 +230,8 @@ class _Tuning:
             policy = self._shop.policy(contender)
             self._limit.check()
             self._report(f"{layout}: reading")
-            with self._shop.running(contender) as scheduler:
-                quality = self._quality(observe(scheduler, self._whole_work, self._limit.check, self._original.paths))
+            with self._shop.running(contender) as runner:
+                quality = self._quality(observe(runner, self._whole_work, self._limit.check, self._original.paths))
         except ModelError as error:
             self._rows[layout] = LayoutRow(layout, "not possible", reason=str(error))
             return
@@ -252,8 +252,8 @@ class _Tuning:
         """How far the original is from itself when batches differ: what lies below that means nothing."""
         self._report(f"{AS_IS}: reading in other batches")
         shape = replace(original.shape, batch_rows=min(96, original.shape.batch_rows))
-        with self._shop.running(original, Policy(shape, False, self._shop.policy(original).parallel)) as scheduler:
-            self.noise = self._quality(observe(scheduler, self._whole_work, self._limit.check, self._original.paths))
+        with self._shop.running(original, Policy(shape, False, self._shop.policy(original).parallel)) as runner:
+            self.noise = self._quality(observe(runner, self._whole_work, self._limit.check, self._original.paths))
 
     def _check_there_is_a_choice(self, known: Callable[[LayoutRow], bool]) -> None:
         """Refuse to choose where time has left the original alone; not where no other layout can be had here."""
@@ -311,8 +311,8 @@ class _Tuning:
         if not self._limit.allows(self._step_s):
             return False
         try:
-            with self._shop.running(contender) as scheduler:
-                quality = self._quality(observe(scheduler, self._whole_work, self._limit.check, self._original.paths))
+            with self._shop.running(contender) as runner:
+                quality = self._quality(observe(runner, self._whole_work, self._limit.check, self._original.paths))
         except OutOfTime:
             return False
         if quality.divergence > self._max_divergence:
@@ -329,8 +329,8 @@ class _Tuning:
 
     def _measure(self, contender: Contender) -> Speeds:
         self._report(f"timing {contender}")
-        with self._shop.running(contender) as scheduler:
-            return speeds(scheduler, self._work, self._limit.check)
+        with self._shop.running(contender) as runner:
+            return speeds(runner, self._work, self._limit.check)
 
     def _tuning(self, winner: Contender, speedup: float) -> Tuning:
         quality, shape = self._rows[winner.layout].quality, winner.shape

@@ -1,0 +1,78 @@
+"""A model at work: a scheduler over a unified cache for scores, a writer over a split one for texts.
+
+Which jobs go where is decided here and nowhere else. Not thread-safe: one owner thread calls all of it.
+"""
+
+from collections.abc import Iterable, Iterator
+
+from engine.inference.local.context import LlamaContext
+from engine.inference.local.jobs import Job
+from engine.inference.local.llama import LlamaModel
+from engine.inference.local.scheduler import Scheduler
+from engine.inference.local.shape import Shape
+from engine.inference.local.writing import open_writer
+from engine.records import Completion
+
+
+class Runner:
+    """Jobs in, completions out, one `step` at a time."""
+
+    def __init__(self, model: LlamaModel, shape: Shape, parallel: int, ordered: bool) -> None:
+        """Allocate the unified cache; the split one follows when there is something to write.
+
+        Raises:
+            ModelError: there is not enough memory.
+        """
+        self._context = LlamaContext(model, shape)
+        self._scheduler = Scheduler(self._context, parallel, ordered)
+        self._writer = open_writer(model, shape, parallel)
+
+    @property
+    def busy(self) -> bool:
+        """Whether a step would have something to do."""
+        return self._scheduler.busy or self._writer.busy
+
+    @property
+    def decoded_rows(self) -> int:
+        """Rows given to llama_decode so far."""
+        return self._context.decoded_rows + self._writer.decoded_rows
+
+    @property
+    def decoded_outputs(self) -> int:
+        """Rows of logits that came back so far."""
+        return self._context.decoded_outputs + self._writer.decoded_outputs
+
+    @property
+    def decode_seconds(self) -> float:
+        """Time spent inside llama_decode so far."""
+        return self._context.decode_seconds + self._writer.decode_seconds
+
+    def refusal(self, job: Job) -> str | None:
+        """Why a job can never run here; None where it can."""
+        return self._scheduler.refusal(job)
+
+    def add(self, jobs: Iterable[Job]) -> None:
+        """Queue jobs that `refusal` has let through: texts with the writer, unless they are too long for its streams."""
+        written: list[Job] = []
+        others: list[Job] = []
+        for job in jobs:
+            (written if job.writes and self._writer.takes(job) else others).append(job)
+        self._writer.add(written)
+        self._scheduler.add(others)
+
+    def step(self) -> Iterator[Completion]:
+        """One step of each that has something to do; what was completed."""
+        if self._writer.busy:
+            yield from self._writer.step()
+        if self._scheduler.busy:
+            yield from self._scheduler.step()
+
+    def clear(self) -> None:
+        """Drop all jobs."""
+        self._scheduler.clear()
+        self._writer.clear()
+
+    def close(self) -> None:
+        """Free both caches."""
+        self._writer.close()
+        self._context.close()
