@@ -147,6 +147,14 @@ def test_dropping_all_jobs_leaves_a_writer_that_goes_on() -> None:
     assert again["again"].text == written((*STEMS[0][:20], 5), asking(9))
 
 
+def test_no_more_texts_than_allowed_run_at_a_time() -> None:
+    desk = Desk(padding=4, parallel=1)
+    desk.writer.add([desk.job(str(n), (*STEMS[0][:20], n), asking(9)) for n in range(1, 4)])
+    while desk.writer.busy:
+        desk.writer.step()
+        assert len(desk.writer._texts) <= 1
+
+
 @pytest.mark.parametrize("padding", [1, 2, 8])
 def test_one_text_alone_is_filled_up_to_the_padding(padding: int) -> None:
     desk = Desk(padding=padding)

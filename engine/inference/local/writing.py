@@ -63,7 +63,7 @@ class Writer:
         """`open_streams` takes how many streams and how many cells each has; `cells` bounds them all together."""
         self._open_streams, self._cells = open_streams, cells
         self._padding = max(1, padding)
-        self._parallel = max(self._padding, min(parallel, MAX_STREAMS))
+        self._parallel = min(parallel, MAX_STREAMS)
         self._context: LlamaContext | None = None
         self._streams = self._length = 0
         self._waiting: list[Job] = []
@@ -151,7 +151,7 @@ class Writer:
 
     def _begin(self, context: LlamaContext) -> None:
         """Give a free stream to the next job that is short enough for it."""
-        if len(self._texts) == self._streams:
+        if len(self._texts) == min(self._streams, self._parallel):
             return
         place = next((n for n, job in enumerate(self._waiting) if _length_of(job) <= self._length), None)
         if place is None:
