@@ -622,12 +622,24 @@ def test_help_lists_every_command_and_keeps_the_layout_of_its_example(cli: Cli) 
     assert "\\b" not in shown.out
 
 
-@pytest.mark.parametrize("name", ["init", "doctor", "models", "run", "eval", "optimize", "runs", "diff"])
+@pytest.mark.parametrize("name", ["init", "doctor", "models", "run", "eval", "optimize", "runs", "diff", "graph"])
 def test_every_command_has_help_of_its_own(cli: Cli, name: str) -> None:
     done = cli(name, "--help")
     assert done.code == 0
     assert f"localgrad {name}" in done.out
     assert "--json" in done.out
+
+
+def test_a_program_is_drawn_as_lines_as_json_and_as_a_picture(cli: Cli, task: Path, tmp_path: Path) -> None:
+    picture = tmp_path / "program.svg"
+    shown = cli("graph", str(task), "--svg", str(picture))
+    assert shown.code == 0
+    assert any(" predict " in line for line in shown.out.splitlines())
+    assert picture.read_text("utf-8").startswith("<svg ")
+    assert json.loads(cli("graph", str(task), "--json").out)["lines"] == shown.out.splitlines()
+    refused = cli("graph", str(task), "--svg", str(tmp_path / "nowhere" / "a.svg"))
+    assert refused.code == 2
+    assert refused.err.startswith("localgrad: --svg ")
 
 
 def test_a_closed_pipe_is_no_error(task: Path) -> None:

@@ -43,6 +43,11 @@ class Layer(ABC):
         return connect(self, symbols, name or self.outputs[-1])
 
     @property
+    def summary(self) -> str:
+        """The settings that matter most, in a few words: the layer's line where a program is drawn."""
+        return ""
+
+    @property
     @abstractmethod
     def outputs(self) -> tuple[str, ...]:
         """Names of the fields this layer gives, the main one last."""

@@ -52,7 +52,7 @@ class Runner:
         return self._scheduler.refusal(job)
 
     def add(self, jobs: Iterable[Job]) -> None:
-        """Queue jobs that `refusal` has let through: texts with the writer, unless they are too long for its streams."""
+        """Queue jobs that `refusal` has let through: with the writer those that write and fit into its streams."""
         written: list[Job] = []
         others: list[Job] = []
         for job in jobs:

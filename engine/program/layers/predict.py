@@ -93,6 +93,13 @@ class Predict(Layer):
         """The output fields, the main one last."""
         return tuple(field.name for field in self.fields)
 
+    @property
+    def summary(self) -> str:
+        """Choices or output fields, style, demonstrations, and whether there is a bias."""
+        given = f"{len(self.choices)} choices" if self.choices else ", ".join(map(_named, self.fields))
+        demos = f"{len(self.demos)} demo{'s' * (len(self.demos) > 1)}" if self.demos else ""
+        return " · ".join(filter(None, (given, self.style, demos, "bias" if any(self.bias) else "")))
+
     def parameters(self, inputs: tuple[str, ...]) -> dict[str, Parameter]:
         """instruction, demos, style; with choices list_choices and bias; otherwise temperature and max_tokens."""
         common: dict[str, Parameter] = {
@@ -207,6 +214,13 @@ class Predict(Layer):
             except ContentError as error:
                 raise ContentError(f"{name}: {error}", (name, *error.path)) from None
         return blank.with_parameters(values)
+
+
+def _named(field: Field) -> str:
+    """A field's name, with the name of its type where that is not text."""
+    plain = field.type.to_mapping()
+    kind = plain if isinstance(plain, str) else next(iter(plain))
+    return field.name if field.is_text else f"{field.name}: {kind}"
 
 
 def biased(loglikelihoods: Sequence[float], bias: Sequence[float]) -> list[float]:
