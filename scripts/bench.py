@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """The table of speed: localgrad beside what else could do the same work on the same model file.
 
     scripts/bench.py                       5 workloads, 3 repetitions; about an hour on 2 cores

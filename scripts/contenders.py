@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """The contenders: what can do a workload's work, each measured in a process of its own.
 
     scripts/contenders.py W1 as_is                            localgrad on the model's file as it is

@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """The table of gains: optimize each task of scripts/tasks and set baseline and best side by side.
 
     scripts/gains.py                                 trec, sst2, agnews, subj; 10 minutes each and the test after it

@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """Kill optimize runs at random moments with SIGKILL, resume them, and compare with a run that was left in peace.
 
     scripts/kill.py                                  20 kills with the embedded model

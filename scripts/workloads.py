@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """The workloads that speed is measured on: requests as optimization makes them, from rows of public task sets.
 
     scripts/workloads.py                             how many requests each workload asks, in how many stages
