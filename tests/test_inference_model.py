@@ -228,6 +228,28 @@ def test_answers_are_the_same_to_the_bit_alone_and_in_any_company(which: str, re
             assert (together[one].text, together[one].loglikelihoods) == (before.text, before.loglikelihoods)
 
 
+def test_texts_and_scores_are_the_same_whichever_cache_they_take_and_after_being_parked(embedded: LlamaBackend) -> None:
+    """With 512 tokens of context no text fits into a stream, so that all are written in the unified cache."""
+    demos = "\n".join(f"Message: {message}\nTeam: {TEAMS[n]}" for n, message in enumerate(MESSAGES[:4]))
+    prompts = [Plain(f"{INSTRUCTION}\n{demos}\nMessage: {message}\nWhy:") for message in MESSAGES[4:9]]
+    requests: list[Request] = [Generate(prompt, 24, ("\n",)) for prompt in prompts]
+    scores: list[Request] = [Score(prompt, tuple(f" {team}" for team in TEAMS), end="\n") for prompt in prompts]
+    other: list[Request] = [Score(Plain(f"{message} " * 3), (" yes", " no")) for message in MESSAGES]
+    small = LlamaBackend(embedded_path(), "embedded", "smollm2-135m", replace(SETTINGS, context=512))
+    try:
+        unified = texts(answers(small, requests))
+    finally:
+        small.close()
+    assert texts(answers(embedded, requests)) == unified
+    first = [completion.loglikelihoods for completion in answers(embedded, scores)]
+    answers(embedded, other)  # the demonstrations rest meanwhile
+    before = embedded.computed_tokens()
+    again = [completion.loglikelihoods for completion in answers(embedded, scores)]
+    assert again == first
+    assert embedded.computed_tokens() - before < len(prompts) * 120, "they came back without being computed"
+    assert texts(answers(embedded, requests[:1])) == unified[:1]
+
+
 def test_without_determinism_answers_are_nearly_the_same(precise_path: Path) -> None:
     """Measured: at most 0.016 nats apart, 0.0034 in the mean, over 24 prompts that share two beginnings."""
     backend = LlamaBackend(precise_path, "loose", "loose", RuntimeSettings(threads=1, deterministic=False))
