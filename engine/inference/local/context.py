@@ -114,7 +114,7 @@ class LlamaContext:
         batch = self._batch
         missing = self._padding - (min(batch.rows, batch.outputs) if batch.outputs else batch.rows)
         for position in range(missing):
-            batch.add(_PAD_TOKEN, position, _SCRATCH, wants_logits=batch.outputs > 0)
+            batch.add(PAD_TOKEN, position, _SCRATCH, wants_logits=batch.outputs > 0)
         return missing > 0
 
     def share(self, source: int, target: int, end: int, start: int = 0) -> None:
@@ -155,7 +155,7 @@ class LlamaContext:
             self.handle = None
 
 
-_PAD_TOKEN = np.zeros(1, dtype=np.int32)
+PAD_TOKEN = np.zeros(1, dtype=np.int32)
 
 
 def _bytes_of(state: NDArray[np.uint8]) -> Any:

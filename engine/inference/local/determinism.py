@@ -4,7 +4,7 @@ On a CPU four things make a row's result depend on its companions (llama.cpp's s
 attention over 64 and more query rows works in tiles of 64 cells from the first cell on; attention sums over cells in
 their order; matrix kernels treat a single row, or the first few, differently; and without flash attention the sum runs
 over a padded number of cells. The deterministic shape answers each: keys and values of different types, which the tiled
-kernel refuses; cells given back only in order (`scheduler.py`); batches padded to a few rows; flash attention on.
+kernel refuses; cells given back only in order (`cells.py`); batches padded to a few rows; flash attention on.
 
 The test asks for logits of prompts alone, together, after others and over streams, and compares every bit.
 """

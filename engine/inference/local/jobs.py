@@ -198,7 +198,6 @@ class WinnerJob(Job):
         self._holder: dict[Tokens, int] = {(): int(sequences[0])}
         self._ends: set[Tokens] = {()}  # beginnings that nothing has been added to yet on their own sequence
         self._queue: list[tuple[float, int, Tokens]] = []
-        self._awaited = 1
         self.segments.append(self._prompt(sequences, shared))
 
     def forked(self, slot: Tokens, sequence: int) -> None:
@@ -212,23 +211,16 @@ class WinnerJob(Job):
             self._logprob[prefix] = self._logprob[slot] + logprob
             best, first = bounds(self.tree, self.bias)[prefix]
             heapq.heappush(self._queue, (-rounded(self._logprob[prefix]) - best, first, prefix))
-        self._awaited -= 1
-        if self._awaited == 0:
-            self._expand()
+        self._expand()
 
     def _expand(self) -> None:
-        """Ask for what follows the most promising beginnings, or name the winner if one is a whole label."""
-        for _ in range(_EXPANSIONS):
-            if not self._queue:
-                return
-            _, first, prefix = self._queue[0]
-            if prefix == self.tree.labels[first]:
-                if self._awaited == 0:
-                    self.result = Completion(key=self.key, winner=first, prompt_tokens=len(self.tokens))
-                return
-            heapq.heappop(self._queue)
-            self._awaited += 1
-            self.segments.append(self._row(prefix))
+        """Ask for what follows the most promising beginning, or name the winner if it is a whole label."""
+        _, first, prefix = self._queue[0]
+        if prefix == self.tree.labels[first]:
+            self.result = Completion(key=self.key, winner=first, prompt_tokens=len(self.tokens))
+            return
+        heapq.heappop(self._queue)
+        self.segments.append(self._row(prefix))
 
     def _row(self, prefix: Tokens) -> Segment:
         """The last token of a beginning, on its parent's sequence where that has no other child yet, else on a fork.
@@ -245,9 +237,6 @@ class WinnerJob(Job):
             row.fork = sequence
         self._ends.add(prefix)
         return row
-
-
-_EXPANSIONS = 1
 
 
 @dataclass(eq=False)

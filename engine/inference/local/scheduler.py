@@ -13,7 +13,7 @@ from dataclasses import replace
 from engine.inference.local.cells import Cells, parked, private_cells
 from engine.inference.local.choices import Tokens
 from engine.inference.local.context import LlamaContext
-from engine.inference.local.jobs import GenerateJob, Job
+from engine.inference.local.jobs import Job
 from engine.inference.local.prefix import Match, Node
 from engine.inference.local.shape import MAX_OUTPUTS
 from engine.records import Completion
@@ -239,4 +239,4 @@ class Scheduler:
 
     def _rank(self, job: Job) -> tuple[bool, bytes]:
         """Waiting order. Long answers first, for others to fill their batches; with order they pin cells, so last."""
-        return isinstance(job, GenerateJob) is self._cells.ordered, job.order
+        return job.writes is self._cells.ordered, job.order

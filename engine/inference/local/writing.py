@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.inference.local.context import Ids, LlamaContext
+from engine.inference.local.context import PAD_TOKEN, Ids, LlamaContext
 from engine.inference.local.jobs import Job
 from engine.inference.local.llama import LlamaModel
 from engine.inference.local.prefix import WORTHWHILE, shared_length
@@ -27,7 +27,6 @@ from engine.records import Completion
 _FEWEST_STREAMS = 4
 _COMFORTABLE_STREAMS = 16
 _STREAM_STEP = 256  # llama.cpp rounds the cells of a stream up to a multiple of this
-_PAD_TOKEN = np.zeros(1, dtype=np.int32)
 
 OpenStreams = Callable[[int, int], LlamaContext]
 
@@ -221,7 +220,7 @@ class Writer:
                 text.job.segments.appendleft(rest)
         padded = range(len(self._texts), self._padding)
         for stream in padded:
-            context.add(_PAD_TOKEN, 0, _stream(stream), wants_logits=True)
+            context.add(PAD_TOKEN, 0, _stream(stream), wants_logits=True)
         logits = context.decode()
         for stream in padded:
             context.drop(stream)
