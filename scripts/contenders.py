@@ -89,7 +89,7 @@ def measure_localgrad(workload: Workload, model: str, contender: Name, work: Pat
     The store is a new file in the folder `work` and is gone afterwards; a layout that tuning made there stays.
     `inside_s` are seconds inside llama.cpp; `outputs` the rows of logits read.
     """
-    settings = RuntimeSettings(tune=contender == "tuned", deterministic=False if contender == "throughput" else "auto")
+    settings = RuntimeSettings(tune=contender == "tuned", deterministic=contender == "throughput")
     with _new_store(work) as store, open_runtime(model, store=store, settings=settings) as runtime:
         backend = runtime.backend("task")
         assert isinstance(backend, LlamaBackend)  # the model is a file

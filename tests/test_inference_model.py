@@ -35,7 +35,7 @@ from engine.tasks.schema import RuntimeSettings
 pytestmark = pytest.mark.model
 
 # One thread: two of them wait for each other at every layer, 20 times longer where another process wants a core too.
-SETTINGS = RuntimeSettings(threads=1, context=2048)
+SETTINGS = RuntimeSettings(threads=1, context=2048, deterministic=True)
 ROOT = Path(__file__).parents[1]
 
 MESSAGES = [
@@ -252,7 +252,7 @@ def test_texts_and_scores_are_the_same_whichever_cache_they_take_and_after_being
 
 def test_without_determinism_answers_are_nearly_the_same(precise_path: Path) -> None:
     """Measured: at most 0.016 nats apart, 0.0034 in the mean, over 24 prompts that share two beginnings."""
-    backend = LlamaBackend(precise_path, "loose", "loose", RuntimeSettings(threads=1, deterministic=False))
+    backend = LlamaBackend(precise_path, "loose", "loose", RuntimeSettings(threads=1))
     try:
         assert not backend.policy.deterministic
         requests = [make(message, TEAMS) for make in (plain_score, chat_score) for message in MESSAGES]
@@ -655,21 +655,6 @@ def test_damaged_files_are_refused_in_one_line_and_the_process_goes_on(tmp_path:
         assert line.startswith(f"{path}: ")
         assert "(.)" not in line
     assert "within the file bounds" in lines[2]
-
-
-@pytest.mark.parametrize(("system", "extra"), [(b"CPU : AMX_INT8 = 1 | ", False), (b"CPU : AVX2 = 1 | ", True)])
-def test_the_kernels_of_amx_are_left_out(monkeypatch: pytest.MonkeyPatch, system: bytes, extra: bool) -> None:
-    asked: list[bool] = []
-    load = llama_cpp.llama_model_load_from_file
-
-    def loading(path: bytes, parameters: llama_cpp.llama_model_params) -> object:
-        asked.append(bool(parameters.use_extra_bufts))
-        return load(path, parameters)
-
-    monkeypatch.setattr(llama_cpp, "llama_print_system_info", lambda: system)
-    monkeypatch.setattr(llama_cpp, "llama_model_load_from_file", loading)
-    LlamaModel(embedded_path()).close()
-    assert asked == [extra]
 
 
 def test_a_file_that_is_not_there_is_a_model_error(tmp_path: Path) -> None:

@@ -52,20 +52,21 @@ def test_a_deterministic_shape_keeps_quantized_types_and_replaces_tiled_ones() -
     assert deterministic_shape(quantized, 8) == replace(quantized, padding=8)
 
 
-def test_a_model_that_passed_the_test_runs_deterministic_unless_told_not_to(
+def test_a_model_that_passed_the_test_runs_deterministic_where_asked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     profile = known(tmp_path, monkeypatch, Verdict(True, 8, 0.0))
-    policy = decide(MODEL, SHAPE, RuntimeSettings(), profile, "some")
+    policy = decide(MODEL, SHAPE, RuntimeSettings(deterministic=True), profile, "some")
     assert (policy.deterministic, policy.shape) == (True, deterministic_shape(SHAPE, 8))
-    loose = decide(MODEL, SHAPE, RuntimeSettings(deterministic=False), profile, "some")
+    assert decide(MODEL, SHAPE, RuntimeSettings(deterministic="preferred"), profile, "some") == policy
+    loose = decide(MODEL, SHAPE, RuntimeSettings(), profile, "some")
     assert (loose.deterministic, loose.shape) == (False, SHAPE)
     assert policy.identity != loose.identity
 
 
 def test_a_model_that_failed_it_runs_without_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     profile = known(tmp_path, monkeypatch, Verdict(False, 8, 0.25))
-    assert not decide(MODEL, SHAPE, RuntimeSettings(), profile, "some").deterministic
+    assert not decide(MODEL, SHAPE, RuntimeSettings(deterministic="preferred"), profile, "some").deterministic
     with pytest.raises(ModelError, match=r"logits differ by up to 0\.25\); set runtime\.deterministic to false"):
         decide(MODEL, SHAPE, RuntimeSettings(deterministic=True), profile, "some")
 

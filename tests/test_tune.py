@@ -127,25 +127,25 @@ def test_a_setting_changes_only_for_a_gain_that_is_worth_it() -> None:
 
 def test_variants_leave_alone_what_the_settings_fix() -> None:
     current, open_settings = contender("BF16"), RuntimeSettings()
-    assert [one.shape.threads for one in variants(current, "threads", open_settings, True)] == [
+    assert [one.shape.threads for one in variants(current, "threads", open_settings)] == [
         count for count in thread_counts() if count != SHAPE.threads
     ]
-    assert variants(current, "threads", RuntimeSettings(threads=2), True) == []
-    assert [one.shape.batch_rows for one in variants(current, "batch", open_settings, True)] == [128, 256, 1024]
-    assert variants(current, "cache", open_settings, deterministic=True) == []
-    tried = [one.shape for one in variants(current, "cache", open_settings, deterministic=False)]
+    assert variants(current, "threads", RuntimeSettings(threads=2)) == []
+    assert [one.shape.batch_rows for one in variants(current, "batch", open_settings)] == [128, 256, 1024]
+    assert variants(current, "cache", RuntimeSettings(deterministic=True)) == []
+    tried = [one.shape for one in variants(current, "cache", open_settings)]
     assert [(shape.flash_attention, shape.key_type) for shape in tried] == [
         (False, "f16"),
         (True, "bf16"),
         (True, "q8_0"),
     ]
-    fixed = variants(current, "cache", RuntimeSettings(kv_type="f16"), deterministic=False)
+    fixed = variants(current, "cache", RuntimeSettings(kv_type="f16"))
     assert [one.shape for one in fixed] == [replace(SHAPE, flash_attention=False)]
 
 
 def test_a_batch_is_never_larger_than_the_context() -> None:
     small = contender("BF16", cells=200, batch_rows=200)
-    assert [one.shape.batch_rows for one in variants(small, "batch", RuntimeSettings(), True)] == [128]
+    assert [one.shape.batch_rows for one in variants(small, "batch", RuntimeSettings())] == [128]
 
 
 # ── time ─────────────────────────────────────────────────────────────────────────────────────────
@@ -256,12 +256,13 @@ def test_a_tuning_comes_back_as_it_was_kept_and_can_be_forgotten() -> None:
     assert profile.tuning() is None
 
 
-def test_a_tuning_for_throughput_leaves_the_other_as_it_was() -> None:
-    profile = Profile("56" * 32, "machine")
-    profile.keep_tuning(TUNING)
-    assert profile.tuning(throughput=True) == TUNING
-    profile.keep_tuning(replace(TUNING, layout="Q8_0"), throughput=True)
-    assert (profile.tuning(), profile.tuning(throughput=True)) == (TUNING, replace(TUNING, layout="Q8_0"))
+@pytest.mark.parametrize("first", [False, True])
+def test_a_tuning_holds_for_the_other_policy_until_that_has_its_own(first: bool) -> None:
+    profile, other = Profile("56" * 32, "machine"), replace(TUNING, layout="Q8_0")
+    profile.keep_tuning(TUNING, deterministic=first)
+    assert profile.tuning(first) == profile.tuning(not first) == TUNING
+    profile.keep_tuning(other, deterministic=not first)
+    assert (profile.tuning(first), profile.tuning(not first)) == (TUNING, other)
     assert profile.layouts() == {"BF16", "Q8_0"}
     profile.forget_tuning()
     assert profile.layouts() == set()
@@ -286,8 +287,8 @@ QUESTIONS = tuple(
     Score(Plain(f"Message: {text}\nTeam:"), (" billing", " shipping", " website"))
     for text in ("My parcel has not come.", "I was charged twice.", "The page is blank.")
 )
-# Fixed numerics and one thread, so that nothing has to be examined and a busy machine costs less.
-SETTINGS = RuntimeSettings(threads=1, context=2048, deterministic=False)
+# One thread, so that a busy machine costs less.
+SETTINGS = RuntimeSettings(threads=1, context=2048)
 
 
 @pytest.fixture

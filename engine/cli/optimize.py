@@ -51,7 +51,7 @@ def command(
         raise UsageError(f"{task_file}: the task has no dev split to decide on")
     task, run, resumed = _choose_run(task, common, resume, model, budget)
     try:
-        with task_runtime(task, common.store) as runtime, OptimizationProgress() as progress:
+        with task_runtime(_repeatable(task), common.store) as runtime, OptimizationProgress() as progress:
             bench = Bench(
                 task, work.splits, work.metric, work.program, runtime, state_folder(task.path, common.store) / "runs"
             )
@@ -97,6 +97,11 @@ def _choose_run(
             return override(task, **{**kept, "proposers": tuple(kept["proposers"])}), found, True
         terminal.complain("no unfinished run of this task and seed; beginning a new one")
     return task, new_run(task), False
+
+
+def _repeatable(task: Task) -> Task:
+    """The task with `deterministic: auto` as it is meant here: a run that is killed and resumed should end the same."""
+    return with_runtime(task, {"deterministic": "preferred"}) if task.file.runtime.deterministic == "auto" else task
 
 
 def _as_begun(run: RunRow, runtime: Runtime) -> RunRow:

@@ -41,7 +41,7 @@ _RUNTIME = (
     click.option(
         "--deterministic/--no-deterministic",
         default=None,
-        help="Insist that answers depend on their prompt alone, or do not try.",
+        help="Whether answers depend on their prompt alone, to the bit, which takes time.  [default: where optimizing]",
     ),
     click.option("--tune/--no-tune", default=None, help="Whether to use what `localgrad tune` found.  [default: tune]"),
 )

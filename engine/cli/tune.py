@@ -43,10 +43,10 @@ _COLUMNS = ["layout", "MB", "RAM, MB", "scoring", "writing", "reading", "speed",
     type=click.FloatRange(min=0),
     help="How far a layout's next-token distribution may be from the original's.",
 )
-@click.option("--throughput", is_flag=True, help="Tune for `deterministic: false`; tries types of the cache too.")
+@click.option("--deterministic", is_flag=True, help="Tune for `deterministic: true`; the cache's types are fixed then.")
 @click.option("--forget", is_flag=True, help="Undo the tuning and delete its file.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
-def command(model: str, limit_s: float, max_divergence: float, throughput: bool, forget: bool, as_json: bool) -> int:
+def command(model: str, limit_s: float, max_divergence: float, deterministic: bool, forget: bool, as_json: bool) -> int:
     """Time MODEL in several layouts and settings, and keep the best for every later run here.
 
     A layout is the same weights in another format. One whose answers differ from the original's is dropped.
@@ -58,7 +58,7 @@ def command(model: str, limit_s: float, max_divergence: float, throughput: bool,
         return _forget(file, as_json)
     from engine.inference.local.tune import tune  # here, because importing llama_cpp takes 0.3 s
 
-    settings = RuntimeSettings(deterministic=False if throughput else "auto")
+    settings = RuntimeSettings(deterministic=deterministic)
     with working() as report:
         tuned = tune(file, settings, limit_s=limit_s, max_divergence=max_divergence, report=report)
     if as_json:

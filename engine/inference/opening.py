@@ -68,7 +68,7 @@ def _open_file(model: ModelFile, settings: RuntimeSettings) -> Backend:
     from engine.inference.local.llama import build_identity
 
     profile = Profile(model.sha256, machine_key(build_identity()))
-    tuning = profile.tuning(throughput=settings.deterministic is False) if settings.tune else None
+    tuning = profile.tuning(settings.deterministic in (True, "preferred")) if settings.tune else None
     note = ""
     if tuning:
         try:

@@ -10,6 +10,7 @@ from pydantic import ConfigDict, Field, with_config
 from engine.tasks.budget import Budget
 
 Auto = Literal["auto"]
+Preferred = Literal["preferred"]
 Natural = Annotated[int, Field(ge=0)]
 Positive = Annotated[int, Field(ge=1)]
 _strict = with_config(ConfigDict(extra="forbid"))
@@ -65,8 +66,10 @@ KVType = Literal["f32", "f16", "bf16", "q8_0", "q4_0"]
 class RuntimeSettings:
     """How the model runs. `auto` picks from the machine and the model.
 
-    `deterministic: auto` is true where the model passes the test of `localgrad doctor --determinism`. With `tune`, what
-    `localgrad tune` found for the model is used. `allow_remote` lets prompts go to a server on another machine.
+    With `deterministic: true` answers depend on their prompt alone, to the bit, and a model that does not pass the test
+    of `localgrad doctor --determinism` is refused; with `preferred` it runs all the same. `auto` is `preferred` where
+    programs are optimized and false elsewhere. With `tune`, what `localgrad tune` found for the model is used.
+    `allow_remote` lets prompts go to a server on another machine.
     """
 
     threads: Positive | Auto = "auto"
@@ -75,7 +78,7 @@ class RuntimeSettings:
     gpu_layers: Annotated[int, Field(ge=-1)] = 0
     main_gpu: Natural = 0
     kv_type: KVType | Auto = "auto"
-    deterministic: bool | Auto = "auto"
+    deterministic: bool | Preferred | Auto = "auto"
     tune: bool = True
     allow_remote: bool = False
 

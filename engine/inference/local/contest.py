@@ -22,7 +22,7 @@ _HOPELESS = 0.75
 _REPETITIONS = 3
 _BATCH_ROWS = (128, 256, 512, 1024)
 
-Fate = Literal["kept", "slower", "dropped: diverges", "dropped: not repeatable", "not possible", "no time"]
+Fate = Literal["kept", "slower", "dropped: diverges", "not possible", "no time"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +150,7 @@ def fastest(current: Contender, medians: Mapping[Contender, Speeds]) -> Contende
     return best if gain >= WORTHWHILE else current
 
 
-def variants(current: Contender, axis: str, settings: RuntimeSettings, deterministic: bool) -> list[Contender]:
+def variants(current: Contender, axis: str, settings: RuntimeSettings) -> list[Contender]:
     """The contender with one setting changed, in every way that is worth trying and that the settings leave open."""
     shape = current.shape
     shapes: list[Shape] = []
@@ -158,7 +158,7 @@ def variants(current: Contender, axis: str, settings: RuntimeSettings, determini
         shapes = [replace(shape, threads=threads) for threads in thread_counts()]
     elif axis == "batch":
         shapes = [replace(shape, batch_rows=min(rows, shape.cells)) for rows in _BATCH_ROWS]
-    elif axis == "cache" and not deterministic:
+    elif axis == "cache" and settings.deterministic is not True:
         shapes = [replace(shape, flash_attention=False)]
         if settings.kv_type == "auto":
             shapes += [replace(shape, key_type="bf16"), replace(shape, key_type="q8_0", value_type="q8_0")]

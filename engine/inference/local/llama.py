@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.errors import ModelError
+from engine.inference.local import amx
 
 # Read by OpenMP when llama.cpp loads. A thread that waits for the others spins this often and then sleeps. With the
 # default it spins for milliseconds: on 2 cores beside one busy process a batch of 256 rows ran at 63 tokens/s, with
@@ -37,7 +38,7 @@ class LlamaModel:
         parameters = llama_cpp.llama_model_default_params()
         parameters.n_gpu_layers, parameters.main_gpu = gpu_layers, main_gpu
         parameters.check_tensors = True
-        parameters.use_extra_bufts = not _has_amx()
+        parameters.use_extra_bufts = amx.holds(path, build_identity())
         self.handle = llama_cpp.llama_model_load_from_file(str(path).encode(), parameters)
         if not self.handle:
             raise ModelError(
@@ -154,15 +155,6 @@ def build_identity() -> str:
     """What about the runtime changes answers: its version and the instruction sets it was built to use."""
     info = llama_cpp.llama_print_system_info().decode("utf-8", "replace").strip()
     return f"llama-cpp-python {llama_cpp.__version__} | {info}"
-
-
-def _has_amx() -> bool:
-    """Whether llama.cpp was built with kernels for Intel's AMX, which come with its extra buffer types.
-
-    They are left out: compilers drop stores of the tile configuration, and the first matrix product then kills the
-    process (seen with GCC 12.2; llama.cpp's pull request 26954). A build does not tell its compiler.
-    """
-    return b"AMX_INT8 = 1" in llama_cpp.llama_print_system_info()
 
 
 def requantize(source: Path, target: Path, file_type: int, threads: int) -> None:

