@@ -9,14 +9,14 @@
 Contenders take turns, each measurement in a process of its own (scripts/contenders.py says what they do):
 
     as_is, tuned          localgrad on the model's file, and on the layout that its tuning picks
-    throughput            localgrad on the model's file with `deterministic: false`; measured once
+    deterministic         localgrad on the model's file with `deterministic: true`; measured once
     loop                  one `llama_cpp.Llama.create_completion` after another, its own prefix cache helping
     server                8 clients against llama-cpp-python's server, where its extras are installed; measured once
     limit, tuned_limit    bare llama_decode of as many rows as localgrad computed, on the same file
 
 What the figures mean; each is the median over repetitions of a ratio taken within one:
 
-    as_is, tuned, throughput, server             the loop's seconds / its seconds
+    as_is, tuned, deterministic, server          the loop's seconds / its seconds
     limit_fraction, tuned_limit_fraction         the limit's seconds / ours; 1 is all that llama.cpp can do
     outside_fraction, tuned_outside_fraction     share of our seconds outside llama.cpp's calls
     computed_fraction, tuned_computed_fraction   rows computed, written ones too / prompt tokens asked for
@@ -49,8 +49,8 @@ Measured = dict[str, Any]
 Figures = dict[str, float | int | None]
 
 # A limit comes right after what it limits; the groups take turns at being first.
-_GROUPS = (("as_is", "limit"), ("loop",), ("tuned", "tuned_limit"), ("throughput",), ("server",))
-_ONCE = ("throughput", "server")
+_GROUPS = (("as_is", "limit"), ("loop",), ("tuned", "tuned_limit"), ("deterministic",), ("server",))
+_ONCE = ("deterministic", "server")
 _LIMITS = {"limit": "as_is", "tuned_limit": "tuned"}
 _QUIET_LOAD = 0.5
 _FEWEST_REPETITIONS = 3
@@ -241,7 +241,7 @@ def _figures(rows: Mapping[tuple[str, int], Measured]) -> Figures:
     def of(contender: str, figure: Callable[[Measured], float | None]) -> float | None:
         return _median([figure(row) for (name, _), row in rows.items() if name == contender])
 
-    figures: Figures = {name: ratio("loop", name) for name in ("as_is", "tuned", "throughput", "server")}
+    figures: Figures = {name: ratio("loop", name) for name in ("as_is", "tuned", "deterministic", "server")}
     for prefix, contender in (("", "as_is"), ("tuned_", "tuned")):
         figures[f"{prefix}limit_fraction"] = ratio(f"{prefix}limit", contender)
         figures[f"{prefix}outside_fraction"] = of(contender, lambda row: 1.0 - row["inside_s"] / row["seconds"])
@@ -260,12 +260,12 @@ def _median(values: Sequence[float | None]) -> float | None:
 def table(figures: Mapping[str, Figures]) -> str:
     """The figures as a Markdown table."""
     lines = [
-        "| workload | as is | tuned | throughput | server | limit | tuned limit | outside | computed "
+        "| workload | as is | tuned | deterministic | server | limit | tuned limit | outside | computed "
         "| loop, s | as is, s | n |",
         "|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for name, row in figures.items():
-        cells = [name, *(_shown(row[key], "{:.2f}×") for key in ("as_is", "tuned", "throughput", "server"))]
+        cells = [name, *(_shown(row[key], "{:.2f}×") for key in ("as_is", "tuned", "deterministic", "server"))]
         fractions = ("limit_fraction", "tuned_limit_fraction", "outside_fraction", "computed_fraction")
         cells += [_shown(row[key], "{:.2f}") for key in fractions]
         cells += [_shown(row[key], "{:.1f}") for key in ("loop_seconds", "as_is_seconds")]

@@ -3,7 +3,7 @@
 
     scripts/contenders.py W1 as_is                            localgrad on the model's file as it is
     scripts/contenders.py W1 tuned                            localgrad on the layout that its tuning picks
-    scripts/contenders.py W1 throughput                       localgrad as it is, without determinism
+    scripts/contenders.py W1 deterministic                    localgrad as it is, with `deterministic: true`
     scripts/contenders.py W1 loop                             one `Llama.create_completion` after another
     scripts/contenders.py W1 server                           8 client threads against `python -m llama_cpp.server`
     scripts/contenders.py W1 limit --file X.gguf --computed 25000 --outputs 1800
@@ -53,8 +53,8 @@ from engine.inference.opening import open_runtime
 from engine.records import Completion, Generate, Plain, Request, Score
 from engine.tasks.schema import RuntimeSettings
 
-Name = Literal["as_is", "tuned", "throughput", "loop", "limit", "server"]
-OURS = ("as_is", "tuned", "throughput")
+Name = Literal["as_is", "tuned", "deterministic", "loop", "limit", "server"]
+OURS = ("as_is", "tuned", "deterministic")
 Measured = dict[str, Any]
 
 _CELLS = 4096
@@ -89,7 +89,7 @@ def measure_localgrad(workload: Workload, model: str, contender: Name, work: Pat
     The store is a new file in the folder `work` and is gone afterwards; a layout that tuning made there stays.
     `inside_s` are seconds inside llama.cpp; `outputs` the rows of logits read.
     """
-    settings = RuntimeSettings(tune=contender == "tuned", deterministic=contender == "throughput")
+    settings = RuntimeSettings(tune=contender == "tuned", deterministic=contender == "deterministic")
     with _new_store(work) as store, open_runtime(model, store=store, settings=settings) as runtime:
         backend = runtime.backend("task")
         assert isinstance(backend, LlamaBackend)  # the model is a file

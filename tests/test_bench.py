@@ -143,7 +143,7 @@ def test_an_absent_contender_is_asked_once_and_its_limit_never(
     asked = [cell.contender for cell in measurer.asked]
     assert asked.count("tuned") == asked.count("server") == 1
     assert "tuned_limit" not in asked
-    assert {cell.contender for cell in ledger.rows} == {"as_is", "limit", "loop", "throughput"}
+    assert {cell.contender for cell in ledger.rows} == {"as_is", "limit", "loop", "deterministic"}
     assert "tuned is left out: not installed" in capsys.readouterr().err
 
 

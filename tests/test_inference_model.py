@@ -528,7 +528,7 @@ def test_the_winner_of_many_labels_is_that_of_all_scores_for_a_fraction_of_the_r
         for all_of_them, one in zip(scored, won, strict=True):
             totals = np.add(all_of_them.loglikelihoods or (), given or 0.0)
             assert one.winner == int(totals.argmax())
-    assert max(rows) < sum(completion.computed_tokens for completion in scored) / 2
+    assert max(rows) < 0.6 * sum(completion.computed_tokens for completion in scored)
 
 
 def test_a_cancelled_backend_goes_on_with_new_requests(precise: LlamaBackend) -> None:

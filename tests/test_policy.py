@@ -12,10 +12,10 @@ from engine.errors import ModelError
 from engine.inference.local.determinism import deterministic_shape
 from engine.inference.local.gguf import GgufHeader
 from engine.inference.local.llama import LlamaModel
-from engine.inference.local.policy import Policy, available_cores, decide, planned_shape
+from engine.inference.local.policy import Policy, available_cores, decide, planned_shape, throughput_policy
 from engine.inference.local.profiles import Profile, Tuning, Verdict, machine_key
 from engine.inference.local.shape import Shape
-from engine.tasks.schema import RuntimeSettings
+from engine.tasks.schema import KVType, RuntimeSettings
 
 HEADER = GgufHeader("llama", 2, 64, (4, 4), (2, 2), 16, 16, 128, 500, 4096, 1, ())
 TUNING = Tuning("f16", 3, 128, "q8_0", "q8_0", True, 2.5, 0.01)
@@ -60,7 +60,7 @@ def test_a_model_that_passed_the_test_runs_deterministic_where_asked(
     assert (policy.deterministic, policy.shape) == (True, deterministic_shape(SHAPE, 8))
     assert decide(MODEL, SHAPE, RuntimeSettings(deterministic="preferred"), profile, "some") == policy
     loose = decide(MODEL, SHAPE, RuntimeSettings(), profile, "some")
-    assert (loose.deterministic, loose.shape) == (False, SHAPE)
+    assert (loose.deterministic, replace(loose.shape, tile=0)) == (False, SHAPE)
     assert policy.identity != loose.identity
 
 
@@ -72,10 +72,30 @@ def test_a_model_that_failed_it_runs_without_or_not_at_all(tmp_path: Path, monke
 
 
 def test_threads_and_batches_are_not_part_of_what_changes_an_answer() -> None:
-    policy = Policy(deterministic_shape(SHAPE, 2), True, 64)
-    other = Policy(replace(policy.shape, threads=7, batch_rows=64, cells=512), True, 8)
+    fixed = deterministic_shape(SHAPE, 2)
+    policy = Policy(fixed, fixed, True, 64)
+    other = Policy(replace(fixed, threads=7, batch_rows=64, cells=512), fixed, True, 8)
     assert policy.identity == other.identity
     assert policy.identity != replace(policy, shape=replace(policy.shape, padding=8)).identity
+
+
+@pytest.mark.parametrize(
+    ("machine", "settings", "value_type", "written"),
+    [
+        ("x86_64", RuntimeSettings(), "f16", "bf16"),
+        ("AMD64", RuntimeSettings(), "f16", "bf16"),
+        ("arm64", RuntimeSettings(), "f16", "f16"),
+        ("x86_64", RuntimeSettings(gpu_layers=-1), "f16", "f16"),
+        ("x86_64", RuntimeSettings(), "q8_0", "q8_0"),
+    ],
+)
+def test_values_of_written_texts_are_kept_in_a_type_that_sums_fast(
+    monkeypatch: pytest.MonkeyPatch, machine: str, settings: RuntimeSettings, value_type: KVType, written: KVType
+) -> None:
+    monkeypatch.setattr("platform.machine", lambda: machine)
+    policy = throughput_policy(replace(SHAPE, value_type=value_type), settings)
+    assert (policy.shape.value_type, policy.writing.value_type) == (value_type, written)
+    assert f"writing f16/{written}" in policy.identity
 
 
 # ── profiles ─────────────────────────────────────────────────────────────────────────────────────

@@ -41,10 +41,12 @@ class LlamaContext:
         """
         parameters = llama_cpp.llama_context_default_params()
         self._padding = min(shape.padding, shape.batch_rows) if streams is None else 0
+        self._tile = shape.tile if streams is None else 0
+        spare = max(self._padding, self._tile)
         # A batch of fewer rows than there are sequences aborts the process, and so does one larger than the cache.
-        batch = max(shape.batch_rows + self._padding, streams or MAX_SEQUENCES)
+        batch = max(shape.batch_rows + spare, streams or MAX_SEQUENCES)
         parameters.n_batch = parameters.n_ubatch = batch
-        parameters.n_ctx = max(shape.cells + self._padding, batch)
+        parameters.n_ctx = max(shape.cells + spare, batch)
         parameters.n_seq_max = streams or MAX_SEQUENCES
         parameters.n_threads = parameters.n_threads_batch = shape.threads
         parameters.type_k = KV_TYPES[shape.key_type].ggml_type
@@ -61,7 +63,7 @@ class LlamaContext:
         self.batch_rows = self.affordable_rows = shape.batch_rows
         self._vocabulary = model.vocabulary
         self._memory = llama_cpp.llama_get_memory(self.handle)
-        self._batch = _Batch(shape.batch_rows + self._padding)
+        self._batch = _Batch(shape.batch_rows + spare)
         self.decoded_rows = self.decoded_outputs = 0
         self.decode_seconds = 0.0
 
@@ -88,9 +90,10 @@ class LlamaContext:
         Raises:
             ModelError: the cache is full or the computation failed.
         """
-        outputs, padded, rows = self._batch.outputs, self._pad(), self._batch.rows
-        self.decoded_rows += rows
+        outputs = self._batch.outputs
+        self.decoded_rows += self._batch.rows
         self.decoded_outputs += outputs
+        padded, rows = self._pad(), self._batch.rows
         started = time.perf_counter()
         status = llama_cpp.llama_decode(self.handle, self._batch.struct())
         address = ctypes.cast(llama_cpp.llama_get_logits(self.handle), ctypes.c_void_p).value if status == _OK else 0
@@ -112,9 +115,13 @@ class LlamaContext:
     def _pad(self) -> bool:
         """Fill a small batch up with rows of a sequence of their own."""
         batch = self._batch
-        missing = self._padding - (min(batch.rows, batch.outputs) if batch.outputs else batch.rows)
+        missing = max(0, self._padding - (min(batch.rows, batch.outputs) if batch.outputs else batch.rows))
         for position in range(missing):
             batch.add(PAD_TOKEN, position, _SCRATCH, wants_logits=batch.outputs > 0)
+        if self._tile <= 4 * batch.rows:
+            for position in range(missing, missing + self._tile - batch.rows):
+                batch.add(PAD_TOKEN, position, _SCRATCH, wants_logits=False)
+                missing += 1
         return missing > 0
 
     def share(self, source: int, target: int, end: int, start: int = 0) -> None:

@@ -21,6 +21,9 @@ from engine.inference.local.llama import Grammar, LlamaModel
 from engine.records import Completion, Generate
 
 _NEGLIGIBLE_NATS = 30.0
+# A search for the winner asks for two beginnings at a time where the second is close: a batch takes more rows at little
+# more cost, and another batch costs as much as the first. With 77 labels 14 batches instead of 19.
+_WIDTH, _CLOSE_NATS = 2, 1.5
 
 
 @dataclass(eq=False, slots=True)
@@ -197,30 +200,56 @@ class WinnerJob(Job):
         self._logprob: dict[Tokens, float] = {(): 0.0}
         self._holder: dict[Tokens, int] = {(): int(sequences[0])}
         self._ends: set[Tokens] = {()}  # beginnings that nothing has been added to yet on their own sequence
+        self._asked: set[Tokens] = {()}  # beginnings whose logits are asked for, or have come
+        self._awaited = 1
         self._queue: list[tuple[float, int, Tokens]] = []
         self.segments.append(self._prompt(sequences, shared))
 
     def forked(self, slot: Tokens, sequence: int) -> None:
         super().forked(slot, sequence)
         self._holder[slot] = sequence
+        self._ask_what_must_follow(slot)
 
     def take(self, slot: Tokens, logits: NDArray[np.float32]) -> None:
+        self._awaited -= 1
         following = self.tree.following[slot]
         for token, logprob in zip(following, logprobs(logits, following), strict=True):
             prefix = (*slot, token)
             self._logprob[prefix] = self._logprob[slot] + logprob
-            best, first = bounds(self.tree, self.bias)[prefix]
-            heapq.heappush(self._queue, (-rounded(self._logprob[prefix]) - best, first, prefix))
-        self._expand()
+            if prefix not in self._asked:
+                best, first = bounds(self.tree, self.bias)[prefix]
+                heapq.heappush(self._queue, (-rounded(self._logprob[prefix]) - best, first, prefix))
+        if not self._awaited:
+            self._expand()
 
     def _expand(self) -> None:
-        """Ask for what follows the most promising beginning, or name the winner if it is a whole label."""
-        _, first, prefix = self._queue[0]
-        if prefix == self.tree.labels[first]:
+        """Ask for what follows the most promising beginnings, or name the winner if the first is a whole label."""
+        least, first, prefix = self._queue[0]
+        if self._is_whole(prefix):
             self.result = Completion(key=self.key, winner=first, prompt_tokens=len(self.tokens))
             return
-        heapq.heappop(self._queue)
-        self.segments.append(self._row(prefix))
+        for _ in range(_WIDTH):
+            if not self._queue or self._queue[0][0] > least + _CLOSE_NATS or self._is_whole(self._queue[0][2]):
+                return
+            self._ask(heapq.heappop(self._queue)[2])
+
+    def _is_whole(self, prefix: Tokens) -> bool:
+        return prefix not in self.tree.following
+
+    def _ask(self, prefix: Tokens) -> None:
+        """Have a beginning's last row computed, with those that must follow it in the same batch."""
+        row = self._row(prefix)
+        self.segments.append(row)
+        self._asked.add(prefix)
+        self._awaited += 1
+        if row.fork is None:
+            self._ask_what_must_follow(prefix)
+
+    def _ask_what_must_follow(self, prefix: Tokens) -> None:
+        """Go on where a label goes on in one way only."""
+        following = self.tree.following[prefix]
+        if len(following) == 1 and not self._is_whole((*prefix, *following)):
+            self._ask((*prefix, *following))
 
     def _row(self, prefix: Tokens) -> Segment:
         """The last token of a beginning, on its parent's sequence where that has no other child yet, else on a fork.

@@ -17,15 +17,15 @@ from engine.records import Completion
 class Runner:
     """Jobs in, completions out, one `step` at a time."""
 
-    def __init__(self, model: LlamaModel, shape: Shape, parallel: int, ordered: bool) -> None:
-        """Allocate the unified cache; the split one follows when there is something to write.
+    def __init__(self, model: LlamaModel, shape: Shape, writing: Shape, parallel: int, ordered: bool) -> None:
+        """Allocate the unified cache in one shape; the split one follows when there is something to write, in another.
 
         Raises:
             ModelError: there is not enough memory.
         """
         self._context = LlamaContext(model, shape)
         self._scheduler = Scheduler(self._context, parallel, ordered)
-        self._writer = open_writer(model, shape, parallel)
+        self._writer = open_writer(model, writing, parallel)
 
     @property
     def busy(self) -> bool:

@@ -38,7 +38,8 @@ class Shape:
     """How a context is laid out: `cells` tokens of cache, at most `batch_rows` rows in a batch.
 
     `padding` is the least number of rows, and of rows with logits, that a batch is filled up to: kernels for a single
-    row, or for a few, may round differently.
+    row, or for a few, may round differently. `tile` is the number of rows from which attention is computed in tiles,
+    where that is so much faster that a batch of a quarter of them is filled up too; 0 where it is not.
     """
 
     cells: int
@@ -48,3 +49,4 @@ class Shape:
     value_type: KVType = "f16"
     flash_attention: bool = True
     padding: int = 1
+    tile: int = 0

@@ -27,7 +27,7 @@ from engine.inference.local.contest import (
 from engine.inference.local.gguf import GgufHeader, read_header
 from engine.inference.local.layouts import LAYOUTS, forget_layouts, laid_out, planned_header
 from engine.inference.local.llama import LlamaModel, build_identity
-from engine.inference.local.policy import Policy, check_memory, decide, planned_shape
+from engine.inference.local.policy import Policy, check_memory, decide, planned_shape, throughput_policy
 from engine.inference.local.profiles import AS_IS, Profile, Tuning, machine_key
 from engine.inference.local.runner import Runner
 from engine.inference.local.trial import Observation, Quality, Speeds, Work, compare, observe, speeds
@@ -249,7 +249,7 @@ class _Tuning:
         """How far the original is from itself when batches differ: what lies below that means nothing."""
         self._report(f"{AS_IS}: reading in other batches")
         shape = replace(original.shape, batch_rows=min(96, original.shape.batch_rows))
-        with self._shop.running(original, Policy(shape, False, self._shop.policy(original).parallel)) as runner:
+        with self._shop.running(original, throughput_policy(shape, self._shop.settings)) as runner:
             self.noise = self._quality(observe(runner, self._whole_work, self._limit.check, self._original.paths))
 
     def _check_there_is_a_choice(self, known: Callable[[LayoutRow], bool]) -> None:
