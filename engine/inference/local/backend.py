@@ -1,12 +1,10 @@
-"""The llama.cpp backend: a thread that owns the context and serves a queue of requests.
+"""The llama.cpp backend: requests in, completions out, computed on the process's one thread for that.
 
-The calling thread renders and tokenizes; the owner thread steps the runner and replies. Nothing else ever
-touches the context.
+The calling thread renders and tokenizes; the compute thread loads the model, steps the runner and replies. Nothing else
+ever touches the context.
 """
 
 import functools
-import queue
-import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,11 +14,13 @@ from engine.errors import ModelError
 from engine.inference.backend import Prepared, Reply, score_content
 from engine.inference.chat import ChatTemplate, Piece
 from engine.inference.local.choices import LabelTree
+from engine.inference.local.compute import compute_thread
 from engine.inference.local.gguf import read_header
 from engine.inference.local.jobs import GenerateJob, Job, ScoreJob, WinnerJob
 from engine.inference.local.llama import LlamaModel, build_identity
 from engine.inference.local.policy import check_memory, decide, planned_shape
 from engine.inference.local.profiles import AS_IS, Profile, Tuning, machine_key
+from engine.inference.local.shape import Shape
 from engine.records import Completion, Generate, Prompt, Request, Score
 from engine.store.keys import seed_of
 from engine.tasks.schema import RuntimeSettings
@@ -32,7 +32,7 @@ class LlamaBackend:
     def __init__(
         self, path: Path, sha256: str, name: str, settings: RuntimeSettings, tuning: Tuning | None = None
     ) -> None:
-        """Load the model and start its thread. `sha256` is that of the original where `path` is a tuned copy.
+        """Load the model. `sha256` is that of the original where `path` is a tuned copy.
 
         Raises:
             ModelError: the file cannot be loaded, there is not enough memory, or `deterministic` is asked for and the
@@ -41,12 +41,10 @@ class LlamaBackend:
         header = read_header(path)
         shape = planned_shape(header, settings, tuning)
         self.memory = check_memory(header, shape, settings, name)
-        self._model = LlamaModel(path, settings.gpu_layers, settings.main_gpu)
         self.name, self.sha256, self.model_path = name, sha256, path
         self.notes: tuple[str, ...] = ()
-        profile = Profile(sha256, machine_key(build_identity()))
-        self.policy = decide(self._model, shape, settings, profile, name)
-        self._runner = self.policy.open(self._model)
+        self._compute = compute_thread()
+        self._compute.call(functools.partial(self._load, shape, settings))
         self._template = ChatTemplate(
             self._model.chat_template,
             self._model.token_text(self._model.bos),
@@ -57,11 +55,8 @@ class LlamaBackend:
         self._tree = functools.lru_cache(maxsize=256)(self._label_tree)
         layout = f" as {tuning.layout}" if tuning and tuning.layout != AS_IS else ""
         self.identity = f"{sha256}{layout} | {build_identity()} | {self.policy.identity}"
-        self._inbox: queue.SimpleQueue[tuple[list[Job], Reply] | str] = queue.SimpleQueue()
-        self._idle = threading.Event()
         self._replies: dict[str, Reply] = {}
-        self._thread = threading.Thread(target=self._serve, name=f"llama {name}", daemon=True)
-        self._thread.start()
+        self._stepping = self._closed = False
 
     def prepare(self, request: Request) -> Prepared:
         """Render the prompt with the model's own template."""
@@ -84,7 +79,7 @@ class LlamaBackend:
         return Prepared(request, "".join(piece.text for piece in pieces), content)
 
     def submit(self, asked: Sequence[tuple[str, Prepared]], reply: Reply) -> None:
-        """Tokenize here, compute in the owner thread."""
+        """Tokenize here, compute on the compute thread."""
         jobs: list[Job] = []
         for key, prepared in asked:
             job = self._job(key, prepared)
@@ -93,15 +88,12 @@ class LlamaBackend:
             else:
                 jobs.append(job)
         if jobs:
-            self._idle.clear()
-            self._inbox.put((jobs, reply))
+            self._compute.post(functools.partial(self._begin, jobs, reply))
 
     def cancel(self) -> None:
-        """Drop what is unfinished and wait until the owner thread has done so."""
-        if self._thread.is_alive():
-            self._idle.clear()
-            self._inbox.put("cancel")
-            self._idle.wait()
+        """Drop what is unfinished and wait until that is done."""
+        if not self._closed:
+            self._compute.call(self._drop)
 
     def count(self, prompt: Prompt) -> int:
         """Tokens of a prompt, begin-of-text included."""
@@ -120,12 +112,10 @@ class LlamaBackend:
         return self._runner.decode_seconds
 
     def close(self) -> None:
-        """Stop the thread and free the model."""
-        if self._thread.is_alive():
-            self._inbox.put("stop")
-            self._thread.join()
-            self._runner.close()
-            self._model.close()
+        """Drop what is unfinished and free the model."""
+        if not self._closed:
+            self._closed = True
+            self._compute.call(self._free)
 
     def _job(self, key: str, prepared: Prepared) -> Job | Completion:
         """The job for a request, or a completion that says why there can be none."""
@@ -165,29 +155,40 @@ class LlamaBackend:
             tokens += self._model.tokenize(piece.text, piece.special)
         return tokens
 
-    def _serve(self) -> None:
-        """The owner thread: take what has come in, step, reply; sleep when there is nothing to do."""
-        while True:
-            while not self._runner.busy or not self._inbox.empty():
-                if not self._runner.busy and self._inbox.empty():
-                    self._idle.set()
-                message = self._inbox.get()
-                if message == "stop":
-                    self._idle.set()
-                    return
-                if isinstance(message, str):
-                    self._runner.clear()
-                    self._replies.clear()
-                    self._idle.set()
-                else:
-                    jobs, reply = message
-                    self._replies |= {job.key: reply for job in jobs}
-                    self._runner.add(jobs)
-            try:
-                for completion in self._runner.step():
-                    self._replies.pop(completion.key)(completion.key, completion)
-            except ModelError as error:
-                self._fail(str(error))
+    # ── on the compute thread ────────────────────────────────────────────────────────────────────
+
+    def _load(self, shape: Shape, settings: RuntimeSettings) -> None:
+        self._model = LlamaModel(self.model_path, settings.gpu_layers, settings.main_gpu)
+        profile = Profile(self.sha256, machine_key(build_identity()))
+        self.policy = decide(self._model, shape, settings, profile, self.name)
+        self._runner = self.policy.open(self._model)
+
+    def _begin(self, jobs: Sequence[Job], reply: Reply) -> None:
+        self._replies |= {job.key: reply for job in jobs}
+        self._runner.add(jobs)
+        if not self._stepping:
+            self._stepping = True
+            self._compute.post(self._step)
+
+    def _step(self) -> None:
+        """One step, and another after what has come in meanwhile, while there is something to do."""
+        try:
+            for completion in self._runner.step():
+                self._replies.pop(completion.key)(completion.key, completion)
+        except ModelError as error:
+            self._fail(str(error))
+        self._stepping = self._runner.busy
+        if self._stepping:
+            self._compute.post(self._step)
+
+    def _drop(self) -> None:
+        self._runner.clear()
+        self._replies.clear()
+
+    def _free(self) -> None:
+        self._drop()
+        self._runner.close()
+        self._model.close()
 
     def _fail(self, reason: str) -> None:
         """A failed decode fails every unfinished request, each with the reason."""
