@@ -16,7 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.errors import ModelError
+from engine.inference.local.amx import is_built_in
 from engine.inference.local.gguf import GgufHeader, Tensor, read_header
+from engine.inference.local.llama import build_identity
 from engine.inference.local.memory import available_memory, check, predict
 from engine.inference.local.shape import KV_TYPES, Shape
 from engine.inference.models import find_model
@@ -391,6 +393,10 @@ except FileNotFoundError:
 """
 
 
+def has_amx() -> bool:
+    return is_built_in(build_identity())
+
+
 def peak_bytes(path: Path, shape: Shape, outputs: int, sequences: int) -> int:
     asked = {"path": str(path), "outputs": outputs, "sequences": sequences, **asdict(shape)}
     asked |= {name: KV_TYPES[asked[name]].ggml_type for name in ("key_type", "value_type")}
@@ -419,7 +425,7 @@ def test_the_peak_of_a_real_process_is_within_a_tenth_of_the_prediction(
     shape: Shape, outputs: int, sequences: int
 ) -> None:
     path = find_model("smollm2-135m", ROOT).path
-    plan = predict(read_header(path), shape, outputs=outputs, sequences=sequences, streams=0)
+    plan = predict(read_header(path), shape, outputs=outputs, sequences=sequences, streams=0, amx=has_amx())
     measured = peak_bytes(path, shape, outputs, sequences)
     assert measured == pytest.approx(plan.total, rel=0.1), plan
 
@@ -439,11 +445,12 @@ path, store = map(Path, sys.argv[1:3])
 backend = LlamaBackend(path, "0" * 64, "small", RuntimeSettings(context=2048, tune=False))
 words = [f"{n} sheep went over the hill and {n} came back" for n in range(400)]
 with Runtime({"task": backend}, Store(store)) as runtime:
-    texts = [" ".join(words[n::40])[:500] for n in range(24)]
+    texts = [" ".join(words[n::40])[:700] for n in range(40)]
     shared = " ".join(words)[:1500]
     asked = [Score(Plain(text + shared[:200] + " yes or no?"), (" yes", " no")) for text in texts]
     asked += [Generate(Plain(text), 40) for text in texts]
     asked += [Score(Plain(shared + text[:40]), (" yes", " no")) for text in texts]
+    asked += [Score(Plain(f"{shared} {n}"), (" yes", " no")) for n in range(300)]  # as many logits as a batch may want
     answers = runtime.run(together([ask(one) for one in asked]))
     assert not [answer.error for answer in answers if answer.error]
 lines = open("/proc/self/status").read().splitlines()
@@ -480,7 +487,7 @@ def test_weights_that_are_repacked_on_loading_are_counted_twice(tmp_path: Path) 
     source = find_model("smollm2-135m", ROOT).path
     subprocess.run([sys.executable, "-c", _COPYING, str(source), str(copy)], capture_output=True, check=True)
     shape = Shape(2048, 64, 1)
-    plan = predict(read_header(copy), shape, outputs=64, sequences=64, streams=0)
+    plan = predict(read_header(copy), shape, outputs=64, sequences=64, streams=0, amx=has_amx())
     measured = peak_bytes(copy, shape, 64, 64)
     copy.unlink()  # it is large
     assert measured == pytest.approx(plan.total, rel=0.1), plan

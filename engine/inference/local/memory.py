@@ -6,9 +6,10 @@ meant for dense transformers; for mixtures of experts the activations are a litt
 cache does not grow, the context is less. Does not call llama.cpp.
 """
 
+import functools
 import os
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -29,6 +30,7 @@ _F32, _F16 = 4, 2
 # twice, as they lie in the file and as they are computed with.
 _REPACKED_X86 = frozenset({2, 12, 20, 39})  # Q4_0, Q4_K, IQ4_NL, MXFP4; with AVX2
 _REPACKED_ARM = frozenset({2, 8, 12, 13, 14, 20, 39})  # these, Q8_0, Q5_K and Q6_K; with dot products
+_REPACKED_AMX = frozenset({2, 3, 8, 12, 13, 14, 23})  # Q4_0, Q4_1, Q8_0, Q4_K, Q5_K, Q6_K, IQ4_XS
 _REPACKED: Mapping[str, frozenset[int]] = {
     "x86_64": _REPACKED_X86,
     "amd64": _REPACKED_X86,
@@ -57,6 +59,9 @@ class MemoryPlan:
         return self.weights + self.kv + self.compute + self.process + self.writing
 
 
+Planned = Callable[[Shape], MemoryPlan]
+
+
 def predict(
     header: GgufHeader,
     shape: Shape,
@@ -65,12 +70,14 @@ def predict(
     outputs: int = MAX_OUTPUTS,
     sequences: int = MAX_SEQUENCES,
     streams: int = MAX_STREAMS,
+    amx: bool = False,
 ) -> MemoryPlan:
     """The memory that a model and its contexts will take once caches are full and the largest batch was computed.
 
     A mapped file counts as soon as it is read, and loading reads all of it. `gpu_layers` are those that really leave
     this memory: 0 on a build without a GPU, -1 for all of them. `outputs` is the most rows of one batch whose logits
     are asked for, `sequences` llama.cpp's n_seq_max; `streams` are those that texts are written on, 0 for no writing.
+    `amx` says that the build computes with Intel's AMX, which has a layout of its own.
 
     Raises:
         ModelError: a type of the cache has an unknown name.
@@ -85,7 +92,9 @@ def predict(
     if streams:
         writing = round((1 + _KEPT) * split * cell) + _compute_size(header, shape, split, streams, streams)
     return MemoryPlan(
-        weights=sum(_resident(tensor) for tensor in header.tensors if _is_here(tensor, here, header.layers)),
+        weights=sum(
+            _resident(header, tensor, amx) for tensor in header.tensors if _is_here(tensor, here, header.layers)
+        ),
         kv=cells * cell,
         compute=_compute_size(header, shape, cells, outputs, sequences),
         process=_PROCESS_BYTES + _BYTES_PER_TOKEN_OF_VOCABULARY * header.vocabulary + _BYTES_PER_CELL * cells,
@@ -93,20 +102,23 @@ def predict(
     )
 
 
-def check(header: GgufHeader, shape: Shape, gpu_layers: int, available: int, name: str) -> MemoryPlan:
+def check(
+    header: GgufHeader, shape: Shape, gpu_layers: int, available: int, name: str, amx: bool = False
+) -> MemoryPlan:
     """The plan of a model called `name`, if it fits in `available` bytes.
 
     Raises:
         ModelError: it does not fit; the message has the numbers and the setting that would.
     """
-    plan = predict(header, shape, gpu_layers)
+    planned = functools.partial(predict, header, gpu_layers=gpu_layers, amx=amx)
+    plan = planned(shape)
     if plan.total <= available:
         return plan
     raise ModelError(
         f"model {name} needs {_gigabytes(plan.total)} (weights {_gigabytes(plan.weights, '')}, "
         f"context {_gigabytes(plan.kv, '')}, compute {_gigabytes(plan.compute, '')}, "
         f"writing {_gigabytes(plan.writing, '')}) "
-        f"and {_gigabytes(available)} are free; {_advice(header, shape, gpu_layers, available)}"
+        f"and {_gigabytes(available)} are free; {_advice(planned, shape, available)}"
     )
 
 
@@ -133,10 +145,15 @@ def _is_here(tensor: Tensor, here: range, layers: int) -> bool:
     return tensor.layer is None or tensor.layer in here or tensor.layer >= layers
 
 
-def _resident(tensor: Tensor) -> int:
-    """Bytes of a tensor in memory, with its copy in another layout where the CPU backend makes one."""
-    repacked = _REPACKED.get(platform.machine().lower(), frozenset())
-    is_matrix = len(tensor.dims) >= 2 and tensor.dims[1] % 8 == 0 and tensor.name != "token_embd.weight"
+def _resident(header: GgufHeader, tensor: Tensor, amx: bool) -> int:
+    """Bytes of a tensor in memory, with its copy in another layout where the CPU backend makes one.
+
+    With AMX the embedding has one too where it is the output head as well; other layouts leave it alone.
+    """
+    repacked = _REPACKED.get(platform.machine().lower(), frozenset()) | (_REPACKED_AMX if amx else frozenset())
+    is_matrix = len(tensor.dims) >= 2 and tensor.dims[1] % 8 == 0
+    if tensor.name == "token_embd.weight":
+        is_matrix = amx and all(other.name != "output.weight" for other in header.tensors)
     return tensor.size * (2 if is_matrix and tensor.kind in repacked else 1)
 
 
@@ -172,25 +189,25 @@ def _compute_size(header: GgufHeader, shape: Shape, cells: int, outputs: int, se
     return handed_out + max(mask + attention, mask + feed_forward, head) + kernels
 
 
-def _advice(header: GgufHeader, shape: Shape, gpu_layers: int, available: int) -> str:
+def _advice(planned: Planned, shape: Shape, available: int) -> str:
     """The setting that would fit: a smaller context, then a smaller cache type, then another model."""
-    cells = _largest_context(header, shape, gpu_layers, available)
+    cells = _largest_context(planned, shape, available)
     if cells:
         return f"runtime.context: {cells} would fit"
     small = replace(shape, key_type="q8_0", value_type="q8_0", flash_attention=True)
-    if predict(header, small, gpu_layers).total <= available:
+    if planned(small).total <= available:
         return "runtime.kv_type: q8_0 would fit"
-    cells = _largest_context(header, small, gpu_layers, available)
+    cells = _largest_context(planned, small, available)
     if cells:
         return f"runtime.kv_type: q8_0 with runtime.context: {cells} would fit"
     return "no context fits: take a smaller model"
 
 
-def _largest_context(header: GgufHeader, shape: Shape, gpu_layers: int, available: int) -> int | None:
+def _largest_context(planned: Planned, shape: Shape, available: int) -> int | None:
     """The largest context below the one asked for that fits, a multiple of 256; None where none is worth having."""
 
     def fits(steps: int) -> bool:
-        return predict(header, replace(shape, cells=steps * _CELL_STEP), gpu_layers).total <= available
+        return planned(replace(shape, cells=steps * _CELL_STEP)).total <= available
 
     low, high = _SMALLEST_CONTEXT // _CELL_STEP, (shape.cells - 1) // _CELL_STEP
     if low > high or not fits(low):

@@ -9,9 +9,10 @@ import platform
 from dataclasses import dataclass, replace
 
 from engine.errors import ModelError
+from engine.inference.local import amx
 from engine.inference.local.determinism import deterministic_shape, examine
 from engine.inference.local.gguf import GgufHeader
-from engine.inference.local.llama import LlamaModel, offloads
+from engine.inference.local.llama import LlamaModel, build_identity, offloads
 from engine.inference.local.memory import MemoryPlan, available_memory, check
 from engine.inference.local.profiles import Profile, Tuning, Verdict
 from engine.inference.local.runner import Runner
@@ -75,7 +76,8 @@ def check_memory(header: GgufHeader, shape: Shape, settings: RuntimeSettings, na
     Raises:
         ModelError: that much is not free.
     """
-    return check(header, shape, settings.gpu_layers if offloads() else 0, available_memory(), name)
+    layers = settings.gpu_layers if offloads() else 0
+    return check(header, shape, layers, available_memory(), name, amx.is_built_in(build_identity()))
 
 
 def decide(model: LlamaModel, shape: Shape, settings: RuntimeSettings, profile: Profile, name: str) -> Policy:
