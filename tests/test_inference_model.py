@@ -250,6 +250,23 @@ def test_texts_and_scores_are_the_same_whichever_cache_they_take_and_after_being
     assert texts(answers(embedded, requests[:1])) == unified[:1]
 
 
+def test_two_models_answer_side_by_side_as_each_does_alone(precise: LlamaBackend, embedded: LlamaBackend) -> None:
+    requests: list[Request] = [make(message, TEAMS) for make in (plain_score, chat_score) for message in MESSAGES[:4]]
+    requests += [ask_in_chat(message, 10) for message in MESSAGES[:4]]
+    alone = [answers(backend, requests) for backend in (precise, embedded)]
+    replies: queue.SimpleQueue[tuple[LlamaBackend, str, Completion]] = queue.SimpleQueue()
+    for backend in (precise, embedded):
+        asked = [
+            (key, backend.prepare(request)) for key, request in zip(keyed(backend, requests), requests, strict=True)
+        ]
+        backend.submit(asked, lambda key, found, backend=backend: replies.put((backend, key, found)))
+    beside = {(backend, key): found for backend, key, found in (replies.get() for _ in range(2 * len(requests)))}
+    for backend, before in zip((precise, embedded), alone, strict=True):
+        for key, expected in zip(keyed(backend, requests), before, strict=True):
+            found = beside[backend, key]
+            assert (found.text, found.loglikelihoods) == (expected.text, expected.loglikelihoods)
+
+
 def test_without_determinism_answers_are_nearly_the_same(precise_path: Path) -> None:
     """Measured: at most 0.016 nats apart, 0.0034 in the mean, over 24 prompts that share two beginnings."""
     backend = LlamaBackend(precise_path, "loose", "loose", RuntimeSettings(threads=1))
