@@ -397,6 +397,7 @@ MISTAKES: dict[str, tuple[int, list[str], str]] = {
     "budget without a unit": (2, ["optimize", "task.yaml", "--budget", "30"], "write it like 30s"),
     "budget of nothing": (2, ["optimize", "task.yaml", "--budget", "0calls"], "--budget '0calls'"),
     "negative seed": (2, ["optimize", "task.yaml", "--seed", "-1"], "--seed"),
+    "huge seed": (2, ["optimize", "task.yaml", "--seed", "99999999999999999999"], "--seed"),
     "unknown proposer": (2, ["optimize", "task.yaml", "--proposers", "bais"], "did you mean 'bias'"),
     "proposer named twice": (2, ["optimize", "task.yaml", "--proposers", "bias,bias"], "named twice"),
     "no program": (2, ["run", "absent.yaml"], "absent.yaml: no such file"),

@@ -80,6 +80,13 @@ def interrupted(task: Path, phase: str, *arguments: str) -> tuple[int, float, st
         return code, time.monotonic() - started, said
 
 
+def test_the_way_on_names_what_finds_the_run_again(task: Path, tmp_path: Path) -> None:
+    store = tmp_path / "other store.db"
+    code, _, said = interrupted(task, "baseline", "--seed", "3", "--store", str(store))
+    assert code == 130, said
+    assert f"optimize {task} --resume --seed 3 --store '{store}'" in said
+
+
 @pytest.mark.parametrize("phase", ["baseline", "feedback"])
 def test_an_interrupted_run_is_saved_and_says_how_to_go_on(task: Path, phase: str) -> None:
     code, seconds, said = interrupted(task, phase)

@@ -22,7 +22,7 @@ def blocks(language: str) -> list[str]:
 
 def test_readme_has_the_blocks_that_are_tested() -> None:
     assert len(blocks("python")) == 1
-    assert len(blocks("console")) == 1
+    assert len(blocks("console")) == 2
     assert len(blocks("yaml")) == 2
 
 
@@ -56,9 +56,14 @@ def test_the_python_example_runs_as_printed(tmp_path: Path) -> None:
 
 @pytest.mark.model
 @pytest.mark.slow
-def test_the_commands_run_as_printed(tmp_path: Path) -> None:
-    commands = [line[2:] for line in blocks("console")[0].splitlines() if line.startswith("$ ")]
-    assert len(commands) >= 4
+@pytest.mark.parametrize("block", [0, 1])
+def test_the_commands_run_as_printed(tmp_path: Path, block: int) -> None:
+    """The second block speaks of documents that a reader has."""
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "returns.md").write_text("A parcel is returned with the label that came with it.", "utf-8")
+    (tmp_path / "passages.jsonl").write_text('{"text": "Invoices are sent by mail."}\n', "utf-8")
+    commands = [line[2:] for line in blocks("console")[block].splitlines() if line.startswith("$ ")]
+    assert len(commands) >= 3
     for command in commands:
         program, *arguments = shlex.split(command)
         assert program == "localgrad"

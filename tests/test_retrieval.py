@@ -22,6 +22,7 @@ from engine.retrieval.fusion import fuse
 from engine.retrieval.index import Index, open_index
 from engine.retrieval.lexical import LexicalIndex, words
 from engine.retrieval.recipe import Recipe, read_recipe, recipe_path, write_recipe
+from engine.retrieval.stored import Manifest
 from engine.retrieval.vectors import VectorIndex, kind_for
 
 faiss = pytest.importorskip("faiss")
@@ -70,9 +71,13 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def made(name: str, recipe: Recipe, folder: Path, embedder: Bags) -> tuple[Path, Manifest]:
+    return build(name, recipe, read_documents(recipe.docs, folder), folder, embedder)
+
+
 def built(folder: Path, recipe: Recipe | None = None, embedder: Bags | None = None) -> Index:
     recipe = recipe or Recipe(docs=("docs.jsonl",))
-    build("kb", recipe, folder, embedder or Bags())
+    made("kb", recipe, folder, embedder or Bags())
     write_recipe(recipe, recipe_path("kb", folder))
     return open_index("kb", folder)
 
@@ -90,6 +95,12 @@ def test_documents_come_from_texts_and_rows_each_file_once(folder: Path) -> None
     assert found[2].title == "Tea"
 
 
+def test_a_folder_as_a_pattern_is_told_how_to_name_its_files(tmp_path: Path) -> None:
+    (tmp_path / "notes").mkdir()
+    with pytest.raises(UsageError, match=r"a folder; name its files, as in '.*notes/\*\*/\*\.md'"):
+        read_documents(["notes"], tmp_path)
+
+
 def test_rows_without_an_id_are_named_by_their_line(tmp_path: Path) -> None:
     (tmp_path / "r.jsonl").write_text('{"text": "one"}\n\n{"text": "two"}\n', "utf-8")
     assert [document.id for document in read_documents(["r.jsonl"], tmp_path)] == ["r.jsonl:1", "r.jsonl:3"]
@@ -99,9 +110,10 @@ def test_rows_without_an_id_are_named_by_their_line(tmp_path: Path) -> None:
     ("content", "says"),
     [
         ('{"txt": "one"}\n', "r.jsonl:1: no field 'text'"),
-        ('{"id": "a", "text": "one"}\n{"id": "a", "text": "two"}\n', "two documents are named 'a'"),
+        ('{"id": "a", "text": "one"}\n{"id": "a", "text": "two"}\n', "r.jsonl:2: another document is named 'a'"),
         ('{"text": "  "}\n', "no text in these documents"),
         ("{\n", "r.jsonl:1"),
+        ('{"text": 5}\n', "r.jsonl:1: field 'text' is no text"),
     ],
 )
 def test_bad_documents_are_named_by_place(tmp_path: Path, content: str, says: str) -> None:
@@ -111,7 +123,7 @@ def test_bad_documents_are_named_by_place(tmp_path: Path, content: str, says: st
 
 
 def test_a_pattern_without_a_file_is_a_usage_error(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="no such file below"):
+    with pytest.raises(UsageError, match="no such file"):
         read_documents(["*.md"], tmp_path)
 
 
@@ -218,7 +230,7 @@ def test_a_recipe_is_read_as_it_was_written(tmp_path: Path) -> None:
     [
         ("docs = [", "not a recipe"),
         ("docs = []", "no pattern"),
-        ('docs = ["a"]\nchunks = 3', "chunks"),
+        ('docs = ["a"]\nchunks = 3', "unknown key 'chunks': did you mean 'chunk'"),
         ('docs = ["a"]\nchunk = 3', "chunk: 3 tokens, expected"),
         ('docs = ["a"]\nchunk = 64\noverlap = 40', "overlap: 40 tokens, expected 0 to 32"),
         ('docs = ["a"]\nkind = "tree"', "kind"),
@@ -261,36 +273,36 @@ def test_a_threshold_leaves_weak_passages_out(folder: Path) -> None:
 
 def test_only_changed_chunks_are_embedded_again_and_old_builds_go(folder: Path) -> None:
     recipe, embedder = Recipe(docs=("docs.jsonl",)), Bags()
-    first, manifest = build("kb", recipe, folder, embedder)
+    first, manifest = made("kb", recipe, folder, embedder)
     assert (len(embedder.embedded), manifest.embedded, manifest.chunks) == (3, 3, 3)
-    assert build("kb", recipe, folder, embedder)[0] == first
+    assert made("kb", recipe, folder, embedder)[0] == first
     assert len(embedder.embedded) == 3
     changed = [ROWS[0], {**ROWS[1], "text": "Bread rises."}, ROWS[2], {"id": "new", "text": "Something new."}]
     (folder / "docs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in changed), "utf-8")
-    second, manifest = build("kb", recipe, folder, embedder)
+    second, manifest = made("kb", recipe, folder, embedder)
     assert embedder.embedded[3:] == ["Bread\nBread rises.", "Something new."]
     assert (manifest.embedded, manifest.chunks) == (2, 4)
     assert second != first
     assert not first.exists()
     fresh = Bags()
-    elsewhere, _ = build("other", recipe, folder, fresh)
+    elsewhere, _ = made("other", recipe, folder, fresh)
     np.testing.assert_array_equal(np.load(second / stored.VECTORS), np.load(elsewhere / stored.VECTORS))
 
 
 def test_other_weights_embed_everything_again(folder: Path) -> None:
-    build("kb", Recipe(docs=("docs.jsonl",)), folder, Bags())
+    made("kb", Recipe(docs=("docs.jsonl",)), folder, Bags())
     other = Bags(sha256="c" * 64)
-    assert build("kb", Recipe(docs=("docs.jsonl",)), folder, other)[1].embedded == 3
+    assert made("kb", Recipe(docs=("docs.jsonl",)), folder, other)[1].embedded == 3
 
 
 def test_a_build_that_was_killed_is_not_there(folder: Path) -> None:
     recipe = Recipe(docs=("docs.jsonl",))
-    place, _ = build("kb", recipe, folder, Bags())
+    place, _ = made("kb", recipe, folder, Bags())
     write_recipe(recipe, recipe_path("kb", folder))
     (place / stored.MANIFEST).unlink()
-    with pytest.raises(ContentError, match=r"was never built: localgrad index build kb"):
+    with pytest.raises(ContentError, match=r"is not built: localgrad index build kb"):
         open_index("kb", folder)
-    assert build("kb", recipe, folder, Bags())[1].embedded == 3
+    assert made("kb", recipe, folder, Bags())[1].embedded == 3
     open_index("kb", folder)
 
 
@@ -331,7 +343,7 @@ def test_chunks_with_the_same_text_share_a_vector(folder: Path) -> None:
     rows = [{"id": str(number), "text": "The same text."} for number in range(3)]
     (folder / "docs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
     embedder = Bags()
-    manifest = build("kb", Recipe(docs=("docs.jsonl",)), folder, embedder)[1]
+    manifest = made("kb", Recipe(docs=("docs.jsonl",)), folder, embedder)[1]
     assert (manifest.chunks, manifest.embedded, len(embedder.embedded)) == (3, 1, 1)
 
 
@@ -373,3 +385,23 @@ def test_build_query_and_info_with_the_packaged_embedder(
     assert json.loads(capsys.readouterr().out)["passages"][0]["document"] == "ships"
     assert run(["index", "info", "kb", *here]) == 0
     assert json.loads(capsys.readouterr().out)["built"][0]["chunks"] == 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "hint"),
+    [
+        (["query", "kb"], "(localgrad index query --help)"),
+        (["build", "kb", "--doc", "x"], "(localgrad index build --help)"),
+    ],
+)
+def test_a_usage_error_names_the_help_that_there_is(
+    arguments: list[str], hint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["index", *arguments]) == 2
+    assert capsys.readouterr().err.rstrip().endswith(hint)
+
+
+def test_an_empty_query_is_a_usage_error(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    built(folder)
+    assert run(["index", "query", "kb", " ", "--indexes", str(folder)]) == 2
+    assert "the query is empty" in capsys.readouterr().err

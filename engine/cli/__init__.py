@@ -73,7 +73,7 @@ def run(arguments: list[str] | None = None) -> int:
     try:
         code = cli.main(args=given or ["--help"], prog_name="localgrad", standalone_mode=False)
     except click.UsageError as error:
-        hint = f" (localgrad {error.ctx.info_name} --help)" if error.ctx and error.ctx.parent else " (localgrad --help)"
+        hint = f" ({error.ctx.command_path} --help)" if error.ctx and error.ctx.parent else " (localgrad --help)"
         complain(error.format_message() + hint)
         return 2
     except (click.Abort, KeyboardInterrupt):

@@ -12,11 +12,13 @@ from engine.cli import terminal
 from engine.cli.progress import working
 from engine.errors import LocalgradError, UsageError
 from engine.retrieval.building import build
+from engine.retrieval.documents import read_documents
 from engine.retrieval.embedder import SentenceEmbedder
 from engine.retrieval.index import MODES, Mode, open_index
 from engine.retrieval.recipe import CHUNK, KINDS, OVERLAP, Kind, Recipe, read_recipe, recipe_path, write_recipe
 from engine.retrieval.stored import Manifest, built
 
+_FOLDER = "indexes"
 _SHOWN = 300  # characters of a passage
 
 
@@ -24,7 +26,7 @@ def _common(command: Callable[..., int]) -> Callable[..., int]:
     for option in (
         click.option("--json", "as_json", is_flag=True, help="Print the result as JSON."),
         click.option(
-            "--indexes", "folder", default="indexes", show_default=True, metavar="FOLDER",
+            "--indexes", "folder", default=_FOLDER, show_default=True, metavar="FOLDER",
             type=click.Path(path_type=Path, file_okay=False), help="Where recipes and built indexes lie.",
         ),
         click.argument("name"),
@@ -58,10 +60,11 @@ def build_command(
     changes = {key: value for key, value in given.items() if value is not None}
     patterns = tuple(os.path.relpath(Path(pattern).expanduser().absolute(), folder.absolute()) for pattern in docs)
     recipe = _recipe(path, patterns, changes)
+    documents = read_documents(recipe.docs, folder)
     with working() as report:
         report("loading the embedder")
         model = SentenceEmbedder(recipe.embedder, folder)
-        place, manifest = build(name, recipe, folder, model, report)
+        place, manifest = build(name, recipe, documents, folder, model, report)
     if patterns or changes or not path.is_file():
         write_recipe(recipe, path)
     facts = _facts(name, place, manifest)
@@ -74,7 +77,8 @@ def build_command(
     )
     terminal.say(f"recipe  {terminal.nearby(path)}")
     terminal.say(f"built   {terminal.nearby(place)}")
-    terminal.say(f'search  {terminal.own_name()} index query {name} "…"')
+    where = "" if folder == Path(_FOLDER) else f" --indexes {terminal.nearby(folder)}"
+    terminal.say(f'search  {terminal.own_name()} index query {name} "…"{where}')
     return 0
 
 
@@ -90,6 +94,8 @@ def query_command(
     name: str, folder: Path, as_json: bool, text: str, k: int, mode: Mode, threshold: float | None
 ) -> int:
     """Search the index NAME for TEXT."""
+    if not text.strip():
+        raise UsageError("the query is empty")
     index = open_index(name, folder)
     embedder = SentenceEmbedder(index.manifest.embedder, folder) if mode != "lexical" else None
     passages = index.search([text], embedder, k, mode, threshold)[0]
@@ -97,7 +103,8 @@ def query_command(
         terminal.print_result({"index": name, "mode": mode, "passages": [asdict(passage) for passage in passages]})
         return 0
     for number, passage in enumerate(passages, 1):
-        terminal.say(f"{number}. {passage.id} · {passage.title} · {passage.score:.4f}")
+        head = [passage.id, passage.title, f"{passage.score:.4f}"]
+        terminal.say(f"{number}. {' · '.join(part for part in head if part)}")
         shown = " ".join(passage.text.split())
         terminal.say(f"   {shown[:_SHOWN]}{'…' if len(shown) > _SHOWN else ''}")
     if not passages:

@@ -20,7 +20,10 @@ def command(folder: Path, as_json: bool) -> int:
         raise UsageError(f"{folder}: is a file, not a folder")
     present = [name for name in _FILES if (folder / name).exists()]
     if present:
-        raise UsageError(f"{folder / present[0]}: already there; choose an empty folder, as in: localgrad init my-task")
+        raise UsageError(
+            f"{folder / present[0]}: already there; choose an empty folder, as in: "
+            f"{terminal.own_name()} init {folder.name or 'my-task'}-2"
+        )
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name in _FILES:

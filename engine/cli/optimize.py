@@ -1,5 +1,6 @@
 """localgrad optimize: make a task's program better within a budget, and prove it on rows it has never seen."""
 
+import shlex
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from engine.tasks.taskfile import load_task, override
 @click.command("optimize")
 @click.argument("task_file", metavar="TASK", type=click.Path(path_type=Path))
 @click.option("--budget", help="10m, 800calls or 2Mtok.")
-@click.option("--seed", type=click.IntRange(min=0))
+@click.option("--seed", type=click.IntRange(min=0, max=2**63 - 1))
 @click.option("--proposers", help="Comma-separated, in place of those in the task file.")
 @click.option("--optimizer-model", help="The model that writes critiques and edits.")
 @click.option("--model", help="Another model than the task names.")
@@ -57,7 +58,7 @@ def command(
             )
             report = work_on(bench, _as_begun(run, runtime), progress)
     except KeyboardInterrupt:
-        terminal.complain(f"interrupted and saved; go on with: {terminal.own_name()} optimize {task_file} --resume")
+        terminal.complain(f"interrupted and saved; go on with: {_resuming(task_file, seed, common)}")
         return 130
     body = {**report.body, "resumed": resumed}
     if common.as_json:
@@ -99,6 +100,13 @@ def _choose_run(
     return task, new_run(task), False
 
 
+def _resuming(task_file: Path, seed: int | None, common: Common) -> str:
+    """The command that goes on with this run: what finds it again, the rest is kept with it."""
+    found = {"--seed": seed, "--store": common.store}
+    flags = [part for name, value in found.items() if value is not None for part in (name, str(value))]
+    return shlex.join([terminal.own_name(), "optimize", str(task_file), "--resume", *flags])
+
+
 def _repeatable(task: Task) -> Task:
     """The task with `deterministic: auto` as it is meant here: a run that is killed and resumed should end the same."""
     return with_runtime(task, {"deterministic": "preferred"}) if task.file.runtime.deterministic == "auto" else task
@@ -135,7 +143,7 @@ def _show(report: Report) -> None:
         gain = 100 * body["test_gain"]["mean"]
         terminal.say(f"gain on test {gain:+.1f} points, 95% interval [{100 * low:+.1f}, {100 * high:+.1f}], paired")
     terminal.say(
-        f"{body['proposals']} proposals in {body['rounds']} rounds, {body['accepted']} accepted; "
+        f"{body['proposals']} proposals in {terminal.counted(body['rounds'], 'round')}, {body['accepted']} accepted; "
         f"{terminal.duration(body['seconds'])} ({body['ended']}), test {terminal.duration(body['test_seconds'])}"
     )
     program = terminal.nearby(report.program_path)

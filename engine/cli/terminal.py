@@ -87,6 +87,11 @@ def with_interval(value: float, interval: Sequence[float]) -> str:
     return f"{percent(value)} [{100 * interval[0]:.1f}, {100 * interval[1]:.1f}]"
 
 
+def counted(number: int, noun: str) -> str:
+    """A number with its noun: 1 round, 2 rounds."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def duration(seconds: float) -> str:
     """`9.3s`, `4m05s`, `1h02m`."""
     if seconds < 60:

@@ -11,7 +11,7 @@ import numpy as np
 
 from engine.retrieval import stored
 from engine.retrieval.chunks import Chunk, cut
-from engine.retrieval.documents import read_documents
+from engine.retrieval.documents import Document
 from engine.retrieval.embedder import Embedder, Vectors
 from engine.retrieval.lexical import LexicalIndex
 from engine.retrieval.recipe import Recipe
@@ -22,18 +22,15 @@ Report = Callable[[str], None]
 
 
 def build(
-    name: str, recipe: Recipe, folder: Path, embedder: Embedder, report: Report = lambda text: None
-) -> tuple[Path, Manifest]:
-    """Build the index of a recipe below `folder`; where and what it is. What earlier builds left is deleted.
+    name: str, recipe: Recipe, documents: Sequence[Document], folder: Path, embedder: Embedder,
+    report: Report = lambda text: None,
+) -> tuple[Path, Manifest]:  # fmt: skip
+    """Build the index of a recipe's documents below `folder`; where and what it is. Earlier builds are deleted.
 
     A build that is there already is taken as it is.
-
-    Raises:
-        UsageError, ContentError: the documents cannot be read.
     """
     started = time.perf_counter()
-    report("reading")
-    documents = read_documents(recipe.docs, folder)
+    report("cutting")
     size = min(recipe.chunk, embedder.longest)
     chunks = list(cut(documents, embedder.spans, size, min(recipe.overlap, size // 2)))
     fingerprint = stored.fingerprint(recipe, embedder.sha256, chunks)

@@ -33,9 +33,9 @@ def read_documents(patterns: Sequence[str], folder: Path) -> list[Document]:
     """
     found: dict[str, Document] = {}
     for path in _matching(patterns, folder):
-        for document in _of_rows(path, folder) if path.suffix.lower() in _ROWS else _of_text(path, folder):
+        for place, document in _of_rows(path, folder) if path.suffix.lower() in _ROWS else _of_text(path, folder):
             if document.id in found:
-                raise ContentError(f"{path}: two documents are named {document.id!r}")
+                raise ContentError(f"{place}: another document is named {document.id!r}, too")
             found[document.id] = document
     if not any(document.text.strip() for document in found.values()):
         raise ContentError(f"{', '.join(patterns)}: no text in these documents")
@@ -50,20 +50,25 @@ def _matching(patterns: Sequence[str], folder: Path) -> Iterator[Path]:
         root = Path(os.path.normpath(Path(*parts[:fixed])))
         paths = sorted(path for path in root.glob(str(Path(*parts[fixed:]))) if path.is_file())
         if not paths:
-            raise UsageError(f"{pattern}: no such file below {root}")
+            asked = os.path.normpath(Path(*parts))
+            if Path(asked).is_dir():
+                raise UsageError(f"{asked}: a folder; name its files, as in '{asked}/**/*.md'")
+            raise UsageError(f"{asked}: no such file")
         yield from (path for path in paths if path not in seen)
         seen.update(paths)
 
 
-def _of_text(path: Path, folder: Path) -> Iterator[Document]:
-    yield Document(_name(path, folder), read_text(path), path.stem)
+def _of_text(path: Path, folder: Path) -> Iterator[tuple[str, Document]]:
+    yield str(path), Document(_name(path, folder), read_text(path), path.stem)
 
 
-def _of_rows(path: Path, folder: Path) -> Iterator[Document]:
+def _of_rows(path: Path, folder: Path) -> Iterator[tuple[str, Document]]:
     for row in read_rows(path):
+        if not isinstance(row.values.get("text", ""), str):
+            raise ContentError(f"{row.origin}: field 'text' is no text")
         title = row.text("title") if row.values.get("title") is not None else ""
         name = row.text("id") if row.values.get("id") is not None else f"{_name(path, folder)}:{row.line}"
-        yield Document(name, row.text("text"), title)
+        yield row.origin, Document(name, row.text("text"), title)
 
 
 def _name(path: Path, folder: Path) -> str:

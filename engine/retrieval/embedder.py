@@ -1,5 +1,6 @@
 """Embedders: texts in, unit vectors out, with sentence-transformers in this process. Nothing is ever downloaded."""
 
+import importlib
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -48,12 +49,12 @@ class SentenceEmbedder:
         """
         weights = _weights(name, folder)
         os.environ |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
-        for quiet, value in (("TOKENIZERS_PARALLELISM", "false"), ("TQDM_DISABLE", "1")):
-            os.environ.setdefault(quiet, value)
+        os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
         try:
             from sentence_transformers import SentenceTransformer  # here, because it brings torch: seconds
         except ModuleNotFoundError as error:
             raise ModelMissing(f"embedding needs {error.name}: pip install 'localgrad[retrieval]'") from None
+        importlib.import_module("transformers.utils.logging").disable_progress_bar()
         try:
             self._model: Any = SentenceTransformer(str(weights.parent), device="cpu", local_files_only=True)
         except (OSError, ValueError, KeyError) as error:

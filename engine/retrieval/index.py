@@ -100,7 +100,7 @@ def open_index(name: str, folder: Path) -> Index:
     builds = stored.built(folder / name)
     place = next((place for place, manifest in builds if manifest.recipe == _plain(asdict(recipe))), None)
     if place is None:
-        why = "has changed since it was built" if builds else "was never built"
+        why = "has changed since it was built" if builds else "is not built"
         raise ContentError(f"{path}: {why}: localgrad index build {name}")
     manifest = dict(builds)[place]
     stored.check_files(place, manifest)

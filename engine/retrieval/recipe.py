@@ -3,7 +3,7 @@
 import json
 import re
 import tomllib
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -11,6 +11,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
 
 from engine.errors import ContentError, UsageError
 from engine.retrieval.embedder import DEFAULT_EMBEDDER
+from engine.tasks.taskfile import nearest
 
 Kind = Literal["auto", "flat", "ivf", "hnsw"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -68,6 +69,9 @@ def read_recipe(path: Path) -> Recipe:
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))
+        if first["type"] == "unexpected_keyword_argument":
+            keys = [each.name for each in fields(Recipe)]
+            raise ContentError(f"{path}: unknown key {place!r}: {nearest(place, keys)}") from None
         raise ContentError(f"{path}: {place}: {first['msg'].lower()}") from None
     except ContentError as error:
         raise ContentError(f"{path}: {error}") from None

@@ -11,7 +11,7 @@ from engine.tasks.budget import Budget
 
 Auto = Literal["auto"]
 Preferred = Literal["preferred"]
-Natural = Annotated[int, Field(ge=0)]
+Natural = Annotated[int, Field(ge=0, lt=2**63)]  # as much as the store holds
 Positive = Annotated[int, Field(ge=1)]
 _strict = with_config(ConfigDict(extra="forbid"))
 
