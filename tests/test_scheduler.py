@@ -505,7 +505,7 @@ def test_with_order_no_cell_is_given_back_while_anything_runs() -> None:
 
 
 def test_many_labels_cost_a_winner_a_fraction_of_the_rows() -> None:
-    """A search goes on where a label must, so it takes few steps rather than the fewest rows; here all labels are nearly as good."""
+    """A search goes on where a label must: few steps rather than the fewest rows; here all are nearly as good."""
     labels: list[Tokens] = [(1 + n % 11, 1 + n // 11, 5, 1 + n % 5) for n in range(77)]
     whole, part = Bench(cells=512, batch_rows=64), Bench(cells=512, batch_rows=64)
     scored = whole.run([whole.score("all", (7, 8, 9), labels)])["all"].loglikelihoods or ()
