@@ -10,9 +10,8 @@ if TYPE_CHECKING:
     from engine.errors import LocalgradError as LocalgradError
     from engine.evaluation import evaluate as evaluate
     from engine.forward import bind as bind
-    from engine.inference.opening import open_runtime as open_runtime
+    from engine.opening import open_runtime as open_runtime
     from engine.program.graph import Program as Program
-    from engine.program.graph import Sequential as Sequential
     from engine.program.layer import Input as Input
     from engine.program.layers import Predict as Predict
     from engine.program.saved import load_saved as load_saved
@@ -31,12 +30,11 @@ _HOMES = {
     "Predict": "engine.program.layers",
     "Prediction": "engine.records",
     "Program": "engine.program.graph",
-    "Sequential": "engine.program.graph",
     "bind": "engine.forward",
     "evaluate": "engine.evaluation",
     "load_saved": "engine.program.saved",
     "load_task": "engine.tasks.taskfile",
-    "open_runtime": "engine.inference.opening",
+    "open_runtime": "engine.opening",
 }
 
 __all__ = ["__version__", *_HOMES]

@@ -11,10 +11,10 @@ computed together. Write `yield from ask(...)` rather than a bare yield: the hel
 """
 
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar, cast
 
-from engine.records import Completion, Request, Trace
+from engine.records import Completion, Generate, Request, Trace
 
 T = TypeVar("T")
 
@@ -69,3 +69,21 @@ def observed(flow: Flow[T], keys: list[str]) -> Flow[T]:
             result = yield effect
             if isinstance(result, Completion) and result.key:
                 keys.append(result.key)
+
+
+def varied(flow: Flow[T], number: int) -> Flow[T]:
+    """Run `flow` with draws of its own: whatever it samples is drawn independently of the same flow's other numbers."""
+    result: Any = None
+    while True:
+        try:
+            effect = flow.send(result)
+        except StopIteration as stop:
+            return cast(T, stop.value)
+        if isinstance(effect, Together):
+            effect = Together(tuple(varied(child, number) for child in effect.flows))
+        elif isinstance(effect, Generate) and effect.temperature > 0:
+            effect = replace(effect, sample=effect.sample * _FLOWS + number + 1)
+        result = yield effect
+
+
+_FLOWS = 1_000_003  # more than are ever varied side by side, so that varied flows of varied flows stay apart

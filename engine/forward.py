@@ -6,9 +6,10 @@
 import math
 from collections.abc import Mapping, Sequence
 
-from engine.flows import Flow, keep, observed, together
+from engine.flows import Flow, keep, together
 from engine.inference.runtime import Runtime
 from engine.program.graph import Program
+from engine.program.layer import perform
 from engine.records import Example, Prediction, Step, Trace
 from engine.store.keys import canonical, digest
 from engine.tasks.metrics import Metric
@@ -52,22 +53,11 @@ def _execute(program: Program, inputs: Mapping[str, str]) -> Flow[tuple[Predicti
     steps: list[Step] = []
     for node in program.nodes:
         given = {name: values[reference] for name, reference in node.sources.items()}
-        calls: list[str] = []
-        result = yield from observed(node.layer.flow(given), calls)
-        steps.append(
-            Step(
-                node.name,
-                given,
-                result.outputs,
-                tuple(calls),
-                result.loglikelihoods,
-                result.probabilities,
-                result.error,
-            )
-        )
-        if result.error is not None:
-            return Prediction("", error=f"{node.name}: {result.error}"), tuple(steps)
-        values |= {f"{node.name}.{field}": text for field, text in result.outputs.items()}
+        step = yield from perform(node.name, node.layer, given)
+        steps.append(step)
+        if step.error is not None:
+            return Prediction("", error=f"{node.name}: {step.error}"), tuple(steps)
+        values |= {f"{node.name}.{field}": text for field, text in step.outputs.items()}
     last = next(step for step in steps if step.node == program.output_node.name)
     outputs = {name: text for name, text in values.items() if "." in name}
     return Prediction(values[program.output], outputs, last.probabilities), tuple(steps)

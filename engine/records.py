@@ -57,7 +57,7 @@ Prompt = Chat | Plain
 
 # ── requests and their completions ───────────────────────────────────────────────────────────────
 
-Role = Literal["task", "optimizer"]
+Role = Literal["task", "optimizer", "retrieval", "tools", "sandbox"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,12 +103,91 @@ class Count:
     role: Role = "task"
 
 
-Request = Generate | Score | Count
+RetrievalMode = Literal["dense", "lexical", "hybrid"]
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """Find at most `k` passages of an index for a query, best first; with a threshold none of a lower score."""
+
+    index: str
+    query: str
+    k: int
+    mode: RetrievalMode = "hybrid"
+    threshold: float | None = None
+    role: Role = "retrieval"
+
+
+@dataclass(frozen=True, slots=True)
+class Nearest:
+    """Find the `k` of some texts that are nearest in meaning to a query. Passages are named by their place, `"0"` on.
+
+    They come nearest first; with `hubs_first` those come first that are near to most of the other texts.
+    """
+
+    query: str
+    texts: tuple[str, ...]
+    k: int
+    order: Literal["nearest_first", "hubs_first"] = "nearest_first"
+    role: Role = "retrieval"
+
+
+@dataclass(frozen=True, slots=True)
+class Describe:
+    """Ask what a user's function `file.py:function` takes: its name, description and parameters, as JSON."""
+
+    tool: str
+    role: Role = "tools"
+
+
+@dataclass(frozen=True, slots=True)
+class CallTool:
+    """Call a user's function with `arguments`, a JSON object. It is taken to be a pure function of them."""
+
+    tool: str
+    arguments: str
+    role: Role = "tools"
+
+
+@dataclass(frozen=True, slots=True)
+class RunPython:
+    """Run code that nobody has to trust, with `inputs` (a JSON object) as variables; the answer is JSON."""
+
+    source: str
+    inputs: str = "{}"
+    seconds: float = 1.0
+    role: Role = "sandbox"
+
+
+@dataclass(frozen=True, slots=True)
+class RunSql:
+    """Read from a SQLite file with one statement; the answer is JSON. An empty statement asks for the schema."""
+
+    database: str
+    statement: str
+    rows: int = 20
+    seconds: float = 1.0
+    role: Role = "sandbox"
+
+
+ModelRequest = Generate | Score | Count
+Request = ModelRequest | Search | Nearest | Describe | CallTool | RunPython | RunSql
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """A text that was found. `score` is a cosine (dense), a BM25 score (lexical) or a fused one (hybrid)."""
+
+    id: str
+    document: str
+    title: str
+    text: str
+    score: float
 
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """The answer to one request. Exactly one of `text`, `loglikelihoods`, `winner`, `count` and `error` is set.
+    """The answer to one request: one of `text`, `loglikelihoods`, `winner`, `count`, `passages` and `error` is set.
 
     `loglikelihoods` are in nats, one per continuation, in order, already rounded. `computed_tokens` are the rows
     that llama_decode was given for this request alone.
@@ -119,6 +198,7 @@ class Completion:
     loglikelihoods: tuple[float, ...] | None = None
     winner: int | None = None
     count: int | None = None
+    passages: tuple[Passage, ...] | None = None
     error: str | None = None
     finish: Literal["stop", "length", ""] = ""
     prompt_tokens: int = 0
@@ -144,7 +224,11 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One node of one execution. `probabilities` belong to the node's choices, in their order."""
+    """One node of one execution, or one part of what a node did. `probabilities` belong to choices, in their order.
+
+    `steps` are what a layer made of others had them do, in order, and `calls` the keys of calls made outside of them.
+    `value` is a number by which the step was judged, such as the log-odds that it is right.
+    """
 
     node: str
     inputs: Mapping[str, str]
@@ -152,6 +236,9 @@ class Step:
     calls: tuple[str, ...] = ()
     loglikelihoods: tuple[float, ...] | None = None
     probabilities: Mapping[str, float] | None = None
+    passages: tuple[Passage, ...] = ()
+    steps: "tuple[Step, ...]" = ()
+    value: float | None = None
     error: str | None = None
 
 

@@ -49,7 +49,7 @@ from engine.errors import LocalgradError
 from engine.flows import Flow, ask, together
 from engine.inference.local.backend import LlamaBackend
 from engine.inference.models import find_model
-from engine.inference.opening import open_runtime
+from engine.opening import open_runtime
 from engine.records import Completion, Generate, Plain, Request, Score
 from engine.tasks.schema import RuntimeSettings
 

@@ -24,11 +24,11 @@ import pytest
 from numpy.typing import NDArray
 from support_inference import answers, keyed, precise_copy
 
-from engine.feedback.backward import ONE_SENTENCE
 from engine.inference.chat import ChatTemplate
 from engine.inference.local.backend import LlamaBackend
 from engine.inference.local.llama import LlamaModel
 from engine.inference.models import find_model
+from engine.program.critique import ONE_SENTENCE
 from engine.records import Chat, Completion, Generate, Message, Plain, Prompt, Request, Score
 from engine.tasks.schema import RuntimeSettings
 
@@ -576,7 +576,7 @@ import sys
 from pathlib import Path
 from engine.errors import BudgetSpent
 from engine.flows import ask, together
-from engine.inference.opening import open_runtime
+from engine.opening import open_runtime
 from engine.records import Plain, Score
 from engine.tasks.schema import RuntimeSettings
 

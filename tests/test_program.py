@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from engine.errors import ContentError
 from engine.forward import bind
 from engine.program.declared import declared_program
-from engine.program.graph import Program, Sequential
+from engine.program.graph import Program
 from engine.program.layer import Input, Node, Symbol
 from engine.program.layers import Predict
 from engine.program.parameters import Bias, Choice, Demo, Demos, Number, Text
@@ -86,25 +86,10 @@ def test_a_shared_node_stands_once_and_before_everything_that_reads_it() -> None
     assert (names[0], names[-1]) == ("root", "join")
 
 
-def test_sequential_stacks_layers_and_numbers_repeated_names() -> None:
-    program = Sequential(Predict("One."), Predict("Two."), Predict("Three."), inputs=("question", "context"))
-    assert program.inputs == ("question", "context")
-    assert [(node.name, dict(node.sources)) for node in program.nodes] == [
-        ("answer", {"question": "question", "context": "context"}),
-        ("answer_2", {"answer": "answer.answer"}),
-        ("answer_3", {"answer": "answer_2.answer"}),
-    ]
-
-
-def test_sequential_leaves_the_names_of_inputs_alone() -> None:
-    assert Sequential(Predict("One.", output="text"), inputs=("text",)).nodes[0].name == "text_2"
-
-
 @pytest.mark.parametrize(
     ("build", "says"),
     [
         (lambda: Program(Input("question")), "a program needs at least one layer"),
-        (lambda: Sequential(inputs=("question",)), "a program needs at least one layer"),
         (lambda: Input("two words"), "input name 'two words': use letters, digits and _"),
         (lambda: Input("1st"), "input name '1st'"),
         (lambda: Predict("x")(Input("question"), name="a-b"), "node name 'a-b'"),
@@ -226,10 +211,10 @@ def test_nodes_are_ordered_by_what_they_read_whatever_the_order_in_the_file() ->
             ("output",),
         ),
         ({"a b": spec()}, "node name 'a b'", ("a b",)),
-        ({"a": 5}, "node 'a' needs a mapping with a layer: predict", ("a",)),
-        ({"a": {"inputs": ["q"]}}, "node 'a' needs a mapping with a layer: predict", ("a",)),
-        ({"a": spec(layer="predct")}, "unknown layer 'predct': did you mean 'predict'?", ("a", "layer")),
-        ({"a": spec(layer=["predict"])}, "unknown layer ['predict']", ("a", "layer")),
+        ({"a": 5}, "node 'a': expected a mapping with a layer: predict", ("a",)),
+        ({"a": {"inputs": ["q"]}}, "node 'a': expected a mapping with a layer: predict", ("a",)),
+        ({"a": spec(layer="predct")}, "node 'a': unknown layer 'predct': did you mean 'predict'?", ("a", "layer")),
+        ({"a": spec(layer=["predict"])}, "node 'a': unknown layer ['predict']", ("a", "layer")),
         ({"a": spec(inputs=[])}, "node 'a' needs inputs", ("a", "inputs")),
         ({"a": spec(inputs="question")}, "node 'a' needs inputs", ("a", "inputs")),
         ({"a": spec(inputs=["a b"])}, "field name 'a b'", ("a", "inputs")),

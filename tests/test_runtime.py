@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.errors import BudgetSpent, ModelError
-from engine.flows import Flow, Together, ask, keep, observed, together
-from engine.inference.backend import Prepared, Reply
+from engine.flows import Flow, Together, ask, keep, observed, together, varied
 from engine.inference.runtime import Runtime
 from engine.inference.scripted import Answer, Script, ScriptedBackend
+from engine.inference.service import Prepared, Reply
 from engine.inference.usage import Usage
 from engine.records import Chat, Completion, Count, Example, Generate, Message, Plain, Prediction, Request, Score, Trace
 from engine.store.store import Store
@@ -434,3 +434,26 @@ def test_usage_since_an_earlier_state_is_the_difference() -> None:
     assert (spent.calls, spent.cached_calls, spent.prompt_tokens, spent.computed_tokens) == (2, 1, 3, 2)
     assert spent.tokens == spent.prompt_tokens + spent.generated_tokens
     assert 0 <= spent.seconds <= runtime.usage.seconds
+
+
+def test_varied_flows_draw_for_themselves_at_any_depth_and_greedy_requests_stay_shared() -> None:
+    drawn: list[int] = []
+
+    def script(request: Request, prompt: str) -> str:
+        assert isinstance(request, Generate)
+        drawn.append(request.sample)
+        return "text"
+
+    def both() -> Flow[Any]:
+        sampled = Generate(Plain("sampled"), 4, temperature=0.7)
+        found = yield from together([ask(sampled), ask(Generate(Plain("greedy"), 4))])
+        return found
+
+    def twice(flow: Callable[[], Flow[Any]]) -> Flow[Any]:
+        found = yield from together([varied(flow(), number) for number in range(2)])
+        return found
+
+    with Runtime({"task": ScriptedBackend(script)}, Store(":memory:")) as runtime:
+        runtime.run(twice(lambda: twice(both)))
+    assert len(drawn) == len(set(drawn)) == 5, "four draws, and one greedy answer for all"
+    assert drawn.count(0) == 1

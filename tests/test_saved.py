@@ -118,7 +118,7 @@ def test_a_saved_program_is_told_from_a_task(tmp_path: Path, make_task: TaskMake
         ("  inputs:\n  - text\n", "  inputs: text\n", 7, "a program needs inputs: a list of names"),
         ("  output: kind.kind", "  output: kind.kid", 28, "node 'kind' has no output 'kid': did you mean 'kind'?"),
         ("  output: kind.kind", "  otput: kind.kind", 28, "unknown key 'otput': did you mean 'output'?"),
-        ("layer: predict", "layer: predit", 11, "unknown layer 'predit': did you mean 'predict'?"),
+        ("layer: predict", "layer: predit", 11, "node 'kind': unknown layer 'predit': did you mean 'predict'?"),
         ("  inputs:\n  - text\n", "  inputs:\n  - test\n", 12, "no input or node is called 'text'"),
         ("      choices:", "      choiches:", 19, "node 'kind': unknown key 'choiches': did you mean 'choices'?"),
         ("      - b\n", "      - a\n", 19, "node 'kind': choice 'a' stands twice"),

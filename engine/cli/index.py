@@ -11,10 +11,11 @@ import click
 from engine.cli import terminal
 from engine.cli.progress import working
 from engine.errors import LocalgradError, UsageError
+from engine.records import RetrievalMode
 from engine.retrieval.building import build
 from engine.retrieval.documents import read_documents
 from engine.retrieval.embedder import SentenceEmbedder
-from engine.retrieval.index import MODES, Mode, open_index
+from engine.retrieval.index import MODES, open_index
 from engine.retrieval.recipe import CHUNK, KINDS, OVERLAP, Kind, Recipe, read_recipe, recipe_path, write_recipe
 from engine.retrieval.stored import Manifest, built
 
@@ -91,7 +92,7 @@ def build_command(
 )
 @click.option("--threshold", type=float, help="No passage of a lower score.")
 def query_command(
-    name: str, folder: Path, as_json: bool, text: str, k: int, mode: Mode, threshold: float | None
+    name: str, folder: Path, as_json: bool, text: str, k: int, mode: RetrievalMode, threshold: float | None
 ) -> int:
     """Search the index NAME for TEXT."""
     if not text.strip():

@@ -8,8 +8,8 @@ from typing import Any
 
 from engine.cli import terminal
 from engine.errors import ModelError
-from engine.inference.opening import open_runtime
 from engine.inference.runtime import Runtime
+from engine.opening import open_runtime
 from engine.program.declared import declared_program
 from engine.program.graph import Program
 from engine.program.saved import SavedProgram

@@ -1,60 +1,32 @@
-"""The seam between the pipeline and whatever answers it: the one protocol that every backend implements."""
+"""Models as services: the protocol that every backend implements."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Protocol
 
-from engine.records import Completion, Prompt, Request, Score
+from engine.inference.service import Service
+from engine.records import Completion, Prompt, Score
 
 LOGLIKELIHOOD_DECIMALS = 3
 
-Reply = Callable[[str, Completion], None]
 
+class Backend(Service, Protocol):
+    """A model that answers requests.
 
-@dataclass(frozen=True, slots=True)
-class Prepared:
-    """A request ready to be keyed and asked: its prompt as the model will read it, and all that changes the answer."""
-
-    request: Request
-    prompt: str
-    content: dict[str, Any]
-
-
-class Backend(Protocol):
-    """A model that answers requests, many at a time.
-
-    `identity` names everything about the model and its runtime that changes an answer; it goes into the key of every
-    call. `sha256` is the hash of the model file, empty where there is none.
+    Its `identity` names the model and its runtime; it goes into the key of every call. `sha256` is the hash of the
+    model file, empty where there is none.
     """
 
-    identity: str
-    name: str
     sha256: str
 
     @property
     def notes(self) -> tuple[str, ...]:
         """What a person should know about how this model answers, one sentence each; it may grow with use."""
 
-    def prepare(self, request: Request) -> Prepared:
-        """Render the prompt. Cheap; called for cached requests too."""
-
-    def submit(self, asked: Sequence[tuple[str, Prepared]], reply: Reply) -> None:
-        """Start answering keyed requests; `reply(key, completion)` is called once for each, from any thread.
-
-        A request that cannot be answered gets a completion with an `error`.
-        """
-
-    def cancel(self) -> None:
-        """Drop whatever is not answered yet; no reply comes for it."""
-
     def count(self, prompt: Prompt) -> int:
         """Tokens in a prompt as the model reads it."""
 
     def computed_tokens(self) -> int:
         """Rows given to llama_decode so far."""
-
-    def close(self) -> None:
-        """Free the model. Closing twice is harmless."""
 
 
 def score_content(request: Score) -> dict[str, Any]:

@@ -8,10 +8,7 @@ from engine.inference.backend import Backend
 from engine.inference.local.profiles import Profile, machine_key
 from engine.inference.models import ModelFile, find_model
 from engine.inference.remote.address import is_address
-from engine.inference.runtime import Runtime
 from engine.inference.scripted import ScriptedBackend, keyword_script
-from engine.records import Role
-from engine.store.store import Store
 from engine.tasks.schema import RuntimeSettings
 
 _SCRIPTED = re.compile(r"scripted(?::(?P<delay>\d+)ms)?")
@@ -35,30 +32,6 @@ def open_backend(name: str, folder: Path, settings: RuntimeSettings) -> Backend:
 def is_file(name: str) -> bool:
     """Whether a name stands for a model file, not for a server or the scripted backend."""
     return not _SCRIPTED.fullmatch(name) and not is_address(name)
-
-
-def open_runtime(
-    model: str,
-    *,
-    optimizer_model: str | None = None,
-    store: str | Path = ".localgrad/store.db",
-    folder: str | Path = ".",
-    settings: RuntimeSettings | None = None,
-) -> Runtime:
-    """A runtime on a model by name, with a store of its own, for use from Python as a context manager.
-
-    Relative model paths start from `folder`. `optimizer_model` writes critiques and edits; by default the model itself.
-
-    Raises:
-        ModelMissing, ModelError: as `open_backend`.
-        StoreError: the store cannot be opened.
-    """
-    settings = settings or RuntimeSettings()
-    opened = Store(store)
-    backends: dict[Role, Backend] = {"task": open_backend(model, Path(folder), settings)}
-    if optimizer_model and optimizer_model != model:
-        backends["optimizer"] = open_backend(optimizer_model, Path(folder), settings)
-    return Runtime(backends, opened)
 
 
 def _open_file(model: ModelFile, settings: RuntimeSettings) -> Backend:

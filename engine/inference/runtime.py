@@ -15,9 +15,10 @@ from typing import Any, TypeVar, cast
 
 from engine.errors import ModelError
 from engine.flows import Flow, Keep, Together
-from engine.inference.backend import Backend, Prepared
+from engine.inference.backend import Backend
+from engine.inference.service import Prepared, Service
 from engine.inference.usage import Usage
-from engine.records import Call, Completion, Count, Request, Role, Trace
+from engine.records import Call, Completion, Count, Generate, Request, Role, Score, Trace
 from engine.store.keys import call_key, canonical
 from engine.store.store import Store
 
@@ -39,11 +40,17 @@ class _Frame:
 
 
 class Runtime:
-    """Backends by role, one store, and the totals of what was asked. Use it as a context manager, from one thread."""
+    """Models and services by role, one store, and the totals of what models were asked.
 
-    def __init__(self, backends: Mapping[Role, Backend], store: Store) -> None:
-        """`backends` needs a `task`; an absent `optimizer` is the task's. The runtime closes them and the store."""
-        self._backends = {"task": backends["task"], "optimizer": backends.get("optimizer", backends["task"])}
+    Use it as a context manager, from one thread.
+    """
+
+    def __init__(
+        self, backends: Mapping[Role, Backend], store: Store, services: Mapping[Role, Service] | None = None
+    ) -> None:
+        """`backends` needs a `task`; an absent `optimizer` is the task's. The runtime closes all it is given."""
+        self._backends: dict[Role, Backend] = {"optimizer": backends["task"], **backends}
+        self._services: dict[Role, Service] = {**(services or {}), **self._backends}
         self.store = store
         self.usage = Usage()
 
@@ -56,14 +63,34 @@ class Runtime:
         self.close()
 
     def close(self) -> None:
-        """Free the models and close the store. Closing twice is harmless."""
-        for backend in self._backends.values():
-            backend.close()
+        """Free the models and services and close the store. Closing twice is harmless."""
+        for service in self.services():
+            service.close()
         self.store.close()
 
     def backend(self, role: Role) -> Backend:
         """The model that answers for a role."""
         return self._backends[role]
+
+    def service(self, role: Role) -> Service:
+        """Whatever answers for a role.
+
+        Raises:
+            ModelError: nothing does.
+        """
+        if role not in self._services:
+            raise ModelError(f"nothing answers requests for {role} in this runtime")
+        return self._services[role]
+
+    def services(self) -> list[Service]:
+        """Models, then other services, each once."""
+        ordered = (*self._backends.values(), *self._services.values())
+        return list({id(service): service for service in ordered}.values())
+
+    def computed_tokens(self) -> int:
+        """Rows given to llama_decode so far, by all models."""
+        models = {id(backend): backend for backend in self._backends.values()}
+        return sum(backend.computed_tokens() for backend in models.values())
 
     def run(self, flow: Flow[T], *, run: str = "", allow: Allow | None = None, watch: Watch | None = None) -> T:
         """Drive a flow to its end and return its result.
@@ -87,7 +114,7 @@ class _Session:
         self._runtime, self._run, self._allow, self._watch = runtime, run, allow, watch
         self._ready: deque[tuple[_Frame, Any]] = deque()
         self._waiting: dict[str, list[_Frame]] = {}
-        self._asked: dict[str, tuple[Backend, Prepared]] = {}
+        self._asked: dict[str, tuple[Service, Prepared]] = {}
         self._queue: list[str] = []
         self._traces: list[Trace] = []
         self._replies: queue.SimpleQueue[tuple[str, Completion]] = queue.SimpleQueue()
@@ -108,15 +135,9 @@ class _Session:
             return root.results[0]
         finally:
             if root.missing:  # something was raised: drop what is in progress, what was finished stays
-                for backend in self._backends():
-                    backend.cancel()
+                for service in self._runtime.services():
+                    service.cancel()
             self._commit(self._arrived())
-
-    def _backends(self) -> list[Backend]:
-        unique = {
-            id(backend): backend for backend in (self._runtime.backend("task"), self._runtime.backend("optimizer"))
-        }
-        return list(unique.values())
 
     def _advance(self, frame: _Frame, value: Any) -> None:
         """Resume one flow with a value and see to whatever it asks for next."""
@@ -151,47 +172,49 @@ class _Session:
         """Answer from the store, join a call in flight, or queue a new one."""
         usage = self._runtime.usage
         self._allow(usage)
-        backend = self._runtime.backend(request.role)
+        service = self._runtime.service(request.role)
+        of_model = isinstance(request, Generate | Score)
+        usage.calls += of_model
         try:
-            prepared = backend.prepare(request)
+            prepared = service.prepare(request)
         except ModelError as error:
-            usage.calls += 1
-            usage.failed_calls += 1
+            usage.failed_calls += of_model
             self._ready.append((frame, Completion(error=str(error))))
             return
-        key = call_key(backend.identity, prepared.content)
-        usage.calls += 1
+        key = call_key(service.identity, prepared.content)
         if key in self._waiting:
-            usage.cached_calls += 1
+            usage.cached_calls += of_model
             self._waiting[key].append(frame)
             return
         known = self._runtime.store.completion(key)
         if known is not None:
-            usage.cached_calls += 1
+            usage.cached_calls += of_model
             usage.count(known)
             self._ready.append((frame, known))
             return
         self._waiting[key] = [frame]
-        self._asked[key] = (backend, prepared)
+        self._asked[key] = (service, prepared)
         self._queue.append(key)
 
     def _submit(self) -> None:
-        """Hand queued requests to their backends, in the order asked."""
+        """Hand queued requests to their services, in the order asked; to models first, which work in the background."""
         queued, self._queue = self._queue, []
-        for backend in self._backends():
-            asked = [(key, self._asked[key][1]) for key in queued if self._asked[key][0] is backend]
+        for service in self._runtime.services() if queued else ():
+            asked = [(key, self._asked[key][1]) for key in queued if self._asked[key][0] is service]
             if asked:
-                backend.submit(asked, lambda key, completion: self._replies.put((key, completion)))
+                service.submit(asked, lambda key, completion: self._replies.put((key, completion)))
 
     def _receive(self) -> None:
         """Wait for completions, commit those that have come, and ready the flows that wait for them."""
         usage = self._runtime.usage
         completions = [self._reply(), *self._arrived()]
-        usage.computed_tokens = sum(backend.computed_tokens() for backend in self._backends())
+        usage.computed_tokens = self._runtime.computed_tokens()
         self._commit(completions)
         for completion in completions:
+            of_model = isinstance(self._asked.pop(completion.key)[1].request, Generate | Score)
             for frame in self._waiting.pop(completion.key):
-                usage.count(completion)
+                if of_model:
+                    usage.count(completion)
                 self._ready.append((frame, completion))
         self._watch(usage, len(self._waiting))
         self._allow(usage)
@@ -210,10 +233,10 @@ class _Session:
     def _commit(self, arrived: Sequence[Completion]) -> None:
         calls = []
         for completion in arrived:
-            backend, prepared = self._asked.pop(completion.key)
+            service, prepared = self._asked[completion.key]
             request = canonical(prepared.content)
             calls.append(
-                Call(completion.key, backend.name, prepared.content["kind"], request, prepared.prompt, completion)
+                Call(completion.key, service.name, prepared.content["kind"], request, prepared.prompt, completion)
             )
         if calls or self._traces:
             self._runtime.store.commit(calls, self._traces, self._run)

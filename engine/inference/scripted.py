@@ -10,9 +10,10 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from engine.inference.backend import Prepared, Reply, decided, rounded, score_content
+from engine.inference.backend import decided, rounded, score_content
 from engine.inference.chat import ChatTemplate
-from engine.records import Completion, Generate, Prompt, Request, Score
+from engine.inference.service import Prepared, Reply
+from engine.records import Completion, Generate, ModelRequest, Prompt, Request, Score
 
 Answer = str | Sequence[float]
 Script = Callable[[Request, str], Answer]
@@ -33,6 +34,7 @@ class ScriptedBackend:
 
     def prepare(self, request: Request) -> Prepared:
         """Render with a plain template of turns."""
+        assert isinstance(request, ModelRequest)  # its role says so
         prompt = "".join(piece.text for piece in self._template.pieces(request.prompt))
         content: dict[str, Any] = {"kind": type(request).__name__.lower(), "prompt": prompt}
         if isinstance(request, Score):

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from xml.sax.saxutils import escape
 
 from engine.program.graph import Program
+from engine.program.layer import Layer
 
 _CHARACTER, _LINE, _MARGIN = 7.2, 18.0, 24.0  # pixels
 _BETWEEN, _BELOW = 28.0, 52.0
@@ -30,9 +31,17 @@ def as_text(program: Program) -> list[str]:
     rows = [(name, "input", "", "") for name in program.inputs]
     for node in program.nodes:
         rows.append((node.name, node.layer.kind, node.layer.summary, ", ".join(node.sources.values())))
+        rows += [(f"  {name}", part.kind, part.summary, "") for name, part in _parts(node.layer)]
     rows.append((program.output, "answer", "", ""))
     name, kind, what = (max(len(row[column]) for row in rows) for column in range(3))
     return [f"{row[0]:<{name}}  {row[1]:<{kind}}  {row[2]:<{what}}{_reads(row[3])}".rstrip() for row in rows]
+
+
+def _parts(layer: Layer, before: str = "") -> Iterator[tuple[str, Layer]]:
+    """The parts of a layer, each before its own, by their full names."""
+    for name, part in layer.parts.items():
+        yield f"{before}{name}", part
+        yield from _parts(part, f"{before}{name}.")
 
 
 def _reads(sources: str) -> str:
@@ -92,9 +101,11 @@ def _placed(program: Program, reads: Mapping[str, Sequence[str]]) -> dict[str, _
     for name in program.inputs:
         rows[0].append(_Box(name, (name,), "input", 0, 0))
     for node in program.nodes:
-        what = " ".join(filter(None, (node.layer.kind, node.layer.summary)))
+        lines = [*_wrapped(_what(node.layer))]
+        for name, part in _parts(node.layer):
+            lines += _wrapped(f"{name}: {_what(part)}")
         style = "box answer" if node is program.output_node else "box"
-        rows[rank[node.name]].append(_Box(node.name, (node.name, *_wrapped(what)), style, 0, 0))
+        rows[rank[node.name]].append(_Box(node.name, (node.name, *lines), style, 0, 0))
     boxes: dict[str, _Box] = {}
     y = _MARGIN
     for row in rows:
@@ -108,6 +119,10 @@ def _placed(program: Program, reads: Mapping[str, Sequence[str]]) -> dict[str, _
         y += max(box.height for box in row) + _BELOW
     left = min(box.x - box.width / 2 for box in boxes.values()) - _MARGIN
     return {name: _Box(name, box.lines, box.style, box.x - left, box.y) for name, box in boxes.items()}
+
+
+def _what(layer: Layer) -> str:
+    return " ".join(filter(None, (layer.kind, layer.summary)))
 
 
 def _wish(name: str, reads: Mapping[str, Sequence[str]], boxes: Mapping[str, _Box]) -> float:

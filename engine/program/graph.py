@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from engine.errors import ContentError
-from engine.program.layer import LAYERS, Input, Layer, Node, Symbol, check_name, connect, declared_outputs
+from engine.program.layer import LAYERS, Node, Outside, Symbol, check_name, layer_kind
 from engine.program.parameters import Parameter
 from engine.records import Prediction
 from engine.tasks.taskfile import nearest
@@ -106,6 +106,11 @@ class Program:
     def parameters(self) -> dict[str, Parameter]:
         """Every parameter, as `node.parameter`."""
         return {f"{node.name}.{name}": value for node in self.nodes for name, value in node.parameters().items()}
+
+    @property
+    def outside(self) -> tuple[Outside, ...]:
+        """What the program needs beside itself: indexes, tools and other files, each once."""
+        return tuple(dict.fromkeys(need for node in self.nodes for need in node.layer.outside))
 
     def replace(self, edits: Mapping[str, Any]) -> "Program":
         """The same program with some parameters at new values, all checked.
@@ -220,22 +225,6 @@ class Program:
         return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
 
 
-def Sequential(*layers: Layer, inputs: tuple[str, ...]) -> Program:  # noqa: N802 (reads as a type, as in Keras)
-    """A stack: the first layer reads the program's inputs, every other one the main output of the one before."""
-    if not layers:
-        raise ContentError("a program needs at least one layer")
-    symbols = tuple(Input(name) for name in inputs)
-    taken = set(inputs)
-    for layer in layers:
-        name = base = layer.outputs[-1]
-        number = 2
-        while name in taken:
-            name, number = f"{base}_{number}", number + 1
-        taken.add(name)
-        symbols = (connect(layer, symbols, name),)
-    return Program(symbols[0])
-
-
 def _short(reference: str) -> str:
     return reference.split(".")[-1]
 
@@ -253,13 +242,10 @@ def _declared_inputs(mapping: Mapping[str, Any]) -> list[str]:
 def _output_names(name: str, spec: Any, path: tuple[str, ...]) -> tuple[str, ...]:
     """Which fields a declared node gives, before it is read."""
     check_name(name, "node", path)
-    if not isinstance(spec, Mapping) or "layer" not in spec:
-        raise ContentError(f"node {name!r} needs a mapping with a layer: {', '.join(sorted(LAYERS))}", path)
-    if not isinstance(spec["layer"], str) or spec["layer"] not in LAYERS:
-        raise ContentError(
-            f"unknown layer {spec['layer']!r}: {nearest(str(spec['layer']), sorted(LAYERS))}", (*path, "layer")
-        )
-    return declared_outputs(spec, name)
+    try:
+        return LAYERS[layer_kind(spec)].declared_outputs(spec, name)
+    except ContentError as error:
+        raise ContentError(f"node {name!r}: {error}", (*path, *error.path)) from None
 
 
 def _read_node(

@@ -2,30 +2,52 @@
 
 Calling a layer on symbols puts it into a graph: the call makes a `Node` and returns the `Symbol` of its output.
 
-To add a layer, subclass `Layer` as a frozen dataclass, give it a `kind`, and implement the four methods that raise
-here. Importing the file that defines it is enough to make it known to task files.
+To add a layer, subclass `Layer` as a frozen dataclass, give it a `kind`, say what its `outputs` are and write its
+`flow`. The fields of the dataclass are its settings in task files. What an optimizer may change of them is said by
+`parameters`; the other methods have a default that suits a layer which asks the model about its inputs. Importing the
+file that defines a layer is enough to make it known.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, ClassVar, Self
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar, Literal, Self
 
 from engine.errors import ContentError
-from engine.flows import Flow
-from engine.program.parameters import Parameter
+from engine.flows import Flow, observed, together
+from engine.program.cost import Cost
+from engine.program.critique import Gradients, critique
+from engine.program.parameters import Parameter, Text
+from engine.program.prompt import label
+from engine.program.settings import plain_settings, read_settings
+from engine.records import Passage, Step
+from engine.tasks.taskfile import nearest
 
 LAYERS: dict[str, "type[Layer]"] = {}
 
 
 @dataclass(frozen=True, slots=True)
 class LayerResult:
-    """What a layer gave for one example: a text per output field, and for closed choices their numbers."""
+    """What a layer gave for one example: a text per output field, and whatever else should stand in the trace.
+
+    The fields mean what they mean in `Step`.
+    """
 
     outputs: Mapping[str, str] = field(default_factory=dict)
     loglikelihoods: tuple[float, ...] | None = None
     probabilities: Mapping[str, float] | None = None
+    passages: tuple[Passage, ...] = ()
+    steps: tuple[Step, ...] = ()
+    value: float | None = None
     error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Outside:
+    """Something a layer needs that is not part of the program, by the name that the program gives it."""
+
+    kind: Literal["index", "embedder", "tool", "database"]
+    name: str
 
 
 class Layer(ABC):
@@ -43,39 +65,97 @@ class Layer(ABC):
         return connect(self, symbols, name or self.outputs[-1])
 
     @property
-    def summary(self) -> str:
-        """The settings that matter most, in a few words: the layer's line where a program is drawn."""
-        return ""
-
-    @property
-    @abstractmethod
     def outputs(self) -> tuple[str, ...]:
-        """Names of the fields this layer gives, the main one last."""
-
-    @abstractmethod
-    def parameters(self, inputs: tuple[str, ...]) -> dict[str, Parameter]:
-        """What an optimizer may change, by name. `inputs` are the names of the fields the node receives."""
-
-    @abstractmethod
-    def with_parameters(self, values: Mapping[str, Any]) -> Self:
-        """The same layer with some parameters at new values, which have been checked already."""
+        """Names of the fields this layer gives, the main one last; by default the one that `output` names."""
+        return (str(self.output),)  # type: ignore[attr-defined]  # a field of whoever does not override this
 
     @abstractmethod
     def flow(self, inputs: Mapping[str, str]) -> Flow[LayerResult]:
         """Do the work for one example. A failure is a result with an `error`, never an exception."""
 
-    @abstractmethod
+    def parameters(self, inputs: tuple[str, ...]) -> dict[str, Parameter]:
+        """What an optimizer may change, by name. `inputs` are the names of the fields the node receives."""
+        return {}
+
+    def with_parameters(self, values: Mapping[str, Any]) -> Self:
+        """The same layer with some parameters at new values, which have been checked already."""
+        return replace(self, **values)  # type: ignore[type-var]  # every layer is a dataclass
+
+    def backward(self, step: Step, said: Sequence[str], wanted: tuple[str, ...]) -> Flow[Gradients]:
+        """The gradient of the layer's text parameters and of its `wanted` inputs, given what was `said` of its output.
+
+        By default a critique of each is asked for, in one sentence.
+        """
+        texts = {name: value for name, value in self.parameters(tuple(step.inputs)).items() if isinstance(value, Text)}
+        about = texts["instruction"].value if "instruction" in texts else ""
+        asked = [*texts, *map(label, wanted)]
+        answers = yield from together([critique(step, said, what, about) for what in asked])
+        return Gradients.of(texts, answers[: len(texts)], wanted, answers[len(texts) :])
+
+    def cost(self, inputs: Mapping[str, int]) -> Cost:
+        """At most what one example costs, given the tokens of each input; by default nothing."""
+        return Cost()
+
+    @property
+    def parts(self) -> Mapping[str, "Layer"]:
+        """The layers that this one is made of, by name."""
+        return {}
+
+    @property
+    def outside(self) -> tuple[Outside, ...]:
+        """What the layer needs beside the program."""
+        return ()
+
+    @property
+    def summary(self) -> str:
+        """The settings that matter most, in a few words: the layer's line where a program is drawn."""
+        return ""
+
     def to_mapping(self) -> dict[str, Any]:
         """Settings as plain data, without those at their defaults."""
+        return plain_settings(self)
 
     @classmethod
-    @abstractmethod
+    def declared_outputs(cls, spec: Mapping[str, Any], name: str) -> tuple[str, ...]:
+        """Output fields as a node's mapping declares them: `outputs`, else one field with the node's own name.
+
+        A class whose `outputs` are a constant gives those.
+        """
+        given = spec.get("outputs", cls.outputs)
+        return tuple(map(str, given)) if isinstance(given, list | tuple | Mapping) and given else (name,)
+
+    @classmethod
     def from_mapping(cls, mapping: Mapping[str, Any], output: str, inputs: tuple[str, ...]) -> Self:
         """Read settings back. `output` is the default name of the output field.
 
         Raises:
             ContentError: a setting is unknown or has a value it cannot have; `path` names it.
         """
+        return read_settings(cls, mapping, output, inputs)
+
+
+def perform(name: str, layer: Layer, inputs: Mapping[str, str]) -> Flow[Step]:
+    """Have a layer do its work as the step `name`, and note what it did."""
+    keys: list[str] = []
+    result = yield from observed(layer.flow(inputs), keys)
+    inner = {key for step in result.steps for key in calls_of(step)}
+    return Step(
+        name,
+        dict(inputs),
+        result.outputs,
+        tuple(key for key in keys if key not in inner),
+        result.loglikelihoods,
+        result.probabilities,
+        result.passages,
+        result.steps,
+        result.value,
+        result.error,
+    )
+
+
+def calls_of(step: Step) -> tuple[str, ...]:
+    """The keys of all calls of a step, those of its own steps first."""
+    return (*(key for inner in step.steps for key in calls_of(inner)), *step.calls)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +188,12 @@ class Symbol:
     def reference(self) -> str:
         """`field` for a program input, `node.field` otherwise."""
         return f"{self.node.name}.{self.field}" if self.node else self.field
+
+    def __getitem__(self, name: str) -> "Symbol":
+        """Another output field of the same node."""
+        if self.node is None or name not in self.node.layer.outputs:
+            raise ContentError(f"{self.reference!r} has no field {name!r}")
+        return replace(self, field=name)
 
 
 def Input(name: str) -> Symbol:  # noqa: N802 (reads as a type, as in Keras)
@@ -144,7 +230,26 @@ def check_name(name: Any, what: str, path: tuple[str, ...] = ()) -> None:
         raise ContentError(f"{what} name {name!r}: use letters, digits and _, not starting with a digit", path)
 
 
-def declared_outputs(spec: Mapping[str, Any], name: str) -> tuple[str, ...]:
-    """Output fields as a node's mapping declares them: `outputs`, else one field with the node's own name."""
-    given = spec.get("outputs")
-    return tuple(map(str, given)) if isinstance(given, list | Mapping) and given else (name,)
+def read_layer(spec: Any, output: str, inputs: tuple[str, ...]) -> Layer:
+    """A layer from its mapping: its kind under `layer`, and its settings.
+
+    Raises:
+        ContentError: there is no such layer, or a setting is wrong; `path` leads to it.
+    """
+    kind = layer_kind(spec)
+    return LAYERS[kind].from_mapping({key: value for key, value in spec.items() if key != "layer"}, output, inputs)
+
+
+def layer_kind(spec: Any) -> str:
+    """The kind that a layer's mapping names.
+
+    Raises:
+        ContentError: it names none, or there is no such layer.
+    """
+    if not isinstance(spec, Mapping) or "layer" not in spec:
+        raise ContentError(f"expected a mapping with a layer: {', '.join(sorted(LAYERS))}")
+    if not isinstance(spec["layer"], str) or spec["layer"] not in LAYERS:
+        raise ContentError(
+            f"unknown layer {spec['layer']!r}: {nearest(str(spec['layer']), sorted(LAYERS))}", ("layer",)
+        )
+    return spec["layer"]

@@ -1,14 +1,15 @@
 """An index, opened: passages for a query by meaning, by words, or by both."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Literal, get_args
+from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from engine.errors import ContentError
+from engine.records import Passage, RetrievalMode
 from engine.retrieval import stored
 from engine.retrieval.chunks import Chunk
 from engine.retrieval.embedder import Embedder
@@ -18,22 +19,10 @@ from engine.retrieval.recipe import read_recipe, recipe_path
 from engine.retrieval.stored import Manifest
 from engine.retrieval.vectors import VectorIndex
 
-Mode = Literal["dense", "lexical", "hybrid"]
-MODES: tuple[Mode, ...] = get_args(Mode)
+MODES: tuple[RetrievalMode, ...] = get_args(RetrievalMode)
 
 _DEPTH = 4  # how many times k each ranking goes down before they are fused
 _LEAST_DEPTH = 50
-
-
-@dataclass(frozen=True, slots=True)
-class Passage:
-    """A chunk that was found. `score` is a cosine (dense), a BM25 score (lexical) or a fused one (hybrid)."""
-
-    id: str
-    document: str
-    title: str
-    text: str
-    score: float
 
 
 class Index:
@@ -50,7 +39,7 @@ class Index:
         queries: Sequence[str],
         embedder: Embedder | None,
         k: int,
-        mode: Mode = "hybrid",
+        mode: RetrievalMode = "hybrid",
         threshold: float | None = None,
     ) -> list[list[Passage]]:
         """At most k passages for each query, the best first; with a threshold none of a lower score.

@@ -18,7 +18,7 @@ from typing import Any
 import apsw
 
 from engine.errors import StoreError
-from engine.records import Call, Completion, Trace
+from engine.records import Call, Completion, Passage, Trace
 from engine.store.keys import canonical, digest
 from engine.store.rows import CandidateRow, RunRow
 
@@ -78,12 +78,13 @@ class Store:
         answer = json.loads(text)
         if answer.get("error") is not None:
             return None
-        scores = answer.get("loglikelihoods")
+        scores, passages = answer.get("loglikelihoods"), answer.get("passages")
         return Completion(
             key=key,
             text=answer.get("text"),
             loglikelihoods=None if scores is None else tuple(scores),
             winner=answer.get("winner"),
+            passages=None if passages is None else tuple(Passage(**passage) for passage in passages),
             finish=answer.get("finish", ""),
             prompt_tokens=row[2],
             generated_tokens=row[3],
@@ -255,6 +256,7 @@ def _call_row(call: Call) -> tuple[Any, ...]:
             for name in ("text", "loglikelihoods", "winner", "error", "finish")
             if (value := getattr(done, name)) not in (None, "")
         }
+        | ({"passages": [asdict(passage) for passage in done.passages]} if done.passages is not None else {})
         | ({"text": ""} if done.text == "" else {})
     )
     tokens = (done.prompt_tokens, done.generated_tokens, done.computed_tokens)

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from engine.errors import ModelError
-from engine.inference.backend import Prepared, Reply, score_content
+from engine.inference.backend import score_content
 from engine.inference.chat import ChatTemplate, Piece
 from engine.inference.local.choices import LabelTree
 from engine.inference.local.compute import compute_thread
@@ -21,7 +21,8 @@ from engine.inference.local.llama import LlamaModel, build_identity
 from engine.inference.local.policy import check_memory, decide, planned_shape
 from engine.inference.local.profiles import AS_IS, Profile, Tuning, machine_key
 from engine.inference.local.shape import Shape
-from engine.records import Completion, Generate, Prompt, Request, Score
+from engine.inference.service import Prepared, Reply
+from engine.records import Completion, Generate, ModelRequest, Prompt, Request, Score
 from engine.store.keys import seed_of
 from engine.tasks.schema import RuntimeSettings
 
@@ -60,6 +61,7 @@ class LlamaBackend:
 
     def prepare(self, request: Request) -> Prepared:
         """Render the prompt with the model's own template."""
+        assert isinstance(request, ModelRequest)  # its role says so
         pieces = self._template.pieces(request.prompt)
         content: dict[str, object] = {
             "kind": type(request).__name__.lower(),
@@ -120,6 +122,7 @@ class LlamaBackend:
     def _job(self, key: str, prepared: Prepared) -> Job | Completion:
         """The job for a request, or a completion that says why there can be none."""
         request = prepared.request
+        assert isinstance(request, ModelRequest)  # prepare has seen to it
         tokens = np.array(self._tokens(self._template.pieces(request.prompt)), dtype=np.int32)
         try:
             if isinstance(request, Score):

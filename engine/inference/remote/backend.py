@@ -12,11 +12,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from engine.errors import ModelError
-from engine.inference.backend import Prepared, Reply
 from engine.inference.remote.address import read_address
 from engine.inference.remote.dialect import Dialect, readable
 from engine.inference.remote.replies import read_model_entry
 from engine.inference.remote.wire import Patience, RequestFailed, Wire
+from engine.inference.service import Prepared, Reply
 from engine.records import Chat, Completion, Prompt, Request
 from engine.tasks.schema import RuntimeSettings
 

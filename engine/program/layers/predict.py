@@ -15,8 +15,9 @@ from typing import Any, ClassVar, Literal, Self, get_args
 
 from engine.errors import ContentError
 from engine.flows import Flow, ask
+from engine.program.cost import Cost, tokens
 from engine.program.fields import Field, as_fields, to_plain
-from engine.program.layer import Layer, LayerResult, check_name, declared_outputs
+from engine.program.layer import Layer, LayerResult, check_name
 from engine.program.parameters import Bias, Choice, Demo, Demos, Number, Parameter, Text
 from engine.program.prompt import Layout, continuation, default_stops, read_reply, render, reply_grammar
 from engine.records import Completion, Generate, Score
@@ -165,6 +166,16 @@ class Predict(Layer):
         over = last.is_text or completion.text.endswith("\n") or not last.type.goes_on(found[last.name])
         return LayerResult(outputs=found) if over or not at_cap else truncated
 
+    def cost(self, inputs: Mapping[str, int]) -> Cost:
+        """One call, which reads the prompt and writes up to its cap, or scores every choice."""
+        shown = [text for demo in self.demos for text in (*demo.inputs.values(), *demo.outputs.values())]
+        prompt = sum(map(tokens, (self.instruction, *shown))) + sum(inputs.values())
+        if self.choices:
+            return Cost(
+                1, prompt + sum(map(tokens, self.choices)), 0, {self.outputs[0]: max(map(tokens, self.choices))}
+            )
+        return Cost(1, prompt, int(self.max_tokens), dict.fromkeys(self.outputs, int(self.max_tokens)))
+
     def _layout(self) -> Layout:
         listed = self.choices if self.list_choices == "yes" else ()
         return Layout(self.instruction, self.outputs, self.demos, listed, self.style == "chat")
@@ -199,7 +210,7 @@ class Predict(Layer):
             _check_texts(mapping.get(name, ()), name)
         blank = cls(
             "-",
-            typed or declared_outputs(mapping, output),
+            typed or cls.declared_outputs(mapping, output),
             tuple(mapping.get("choices", ())),
             stop=tuple(mapping.get("stop", ())),
             scores=mapping.get("scores", "all"),

@@ -1,0 +1,43 @@
+"""Opening a runtime: a model by name, a store, and the services that layers ask for."""
+
+from pathlib import Path
+
+from engine.inference.backend import Backend
+from engine.inference.opening import open_backend
+from engine.inference.runtime import Runtime
+from engine.inference.service import Service
+from engine.records import Role
+from engine.retrieval.service import RetrievalService
+from engine.store.store import Store
+from engine.tasks.schema import RuntimeSettings
+
+
+def open_runtime(
+    model: str,
+    *,
+    optimizer_model: str | None = None,
+    store: str | Path = ".localgrad/store.db",
+    folder: str | Path = ".",
+    settings: RuntimeSettings | None = None,
+) -> Runtime:
+    """A runtime on a model by name, with a store of its own, for use from Python as a context manager.
+
+    Relative paths of models, tools and databases start from `folder`, and indexes lie in `folder`/indexes.
+    `optimizer_model` writes critiques and edits; by default the model itself.
+
+    Raises:
+        ModelMissing, ModelError: as `open_backend`.
+        StoreError: the store cannot be opened.
+    """
+    settings = settings or RuntimeSettings()
+    opened = Store(store)
+    base = Path(folder)
+    backends: dict[Role, Backend] = {"task": open_backend(model, base, settings)}
+    if optimizer_model and optimizer_model != model:
+        backends["optimizer"] = open_backend(optimizer_model, base, settings)
+    return Runtime(backends, opened, services(base))
+
+
+def services(folder: Path) -> dict[Role, Service]:
+    """What answers requests that no model answers. Each loads what it needs when it is first asked."""
+    return {"retrieval": RetrievalService(folder)}

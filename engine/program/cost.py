@@ -1,0 +1,41 @@
+"""Cost: what one example may cost at most, before anything is run.
+
+Tokens are estimated from characters, four each, as in English prose; they count as asked, whatever the model has
+computed before and need not compute again.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+_CHARACTERS_A_TOKEN = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """Model calls, tokens read and tokens written; `gives` are the most tokens of each output field, where known."""
+
+    calls: int = 0
+    read: int = 0
+    written: int = 0
+    gives: Mapping[str, int] = field(default_factory=dict)
+
+    def __add__(self, other: "Cost") -> "Cost":
+        """Both; of a field that both give, the longer."""
+        gives = {name: max(size, self.gives.get(name, 0)) for name, size in other.gives.items()}
+        totals = (self.calls + other.calls, self.read + other.read, self.written + other.written)
+        return Cost(*totals, {**self.gives, **gives})
+
+    def __mul__(self, times: int) -> "Cost":
+        """So many times the same."""
+        return Cost(self.calls * times, self.read * times, self.written * times, self.gives)
+
+    def most(self, other: "Cost") -> "Cost":
+        """The larger of each: what one of the two costs at most."""
+        both = self + other
+        totals = (max(self.calls, other.calls), max(self.read, other.read), max(self.written, other.written))
+        return Cost(*totals, both.gives)
+
+
+def tokens(text: str) -> int:
+    """About how many tokens a text has."""
+    return -(-len(text) // _CHARACTERS_A_TOKEN)
