@@ -6,6 +6,7 @@ from typing import Any
 import engine.program.layers  # noqa: F401 (makes the layers known)
 from engine.errors import ContentError
 from engine.program.graph import Program
+from engine.program.userlayers import load_layers
 from engine.tasks.schema import Task
 from engine.tasks.splits import Splits
 
@@ -16,6 +17,7 @@ def declared_program(task: Task, splits: Splits) -> Program:
     Raises:
         ContentError: file:line and what is wrong with the program, its inputs or its labels.
     """
+    load_layers(task.file.layers, task.folder, task.where(("layers",)))
     declared = _nodes(task)
     full = declared is not task.file.program
     base = ("nodes",) if full else ()

@@ -58,6 +58,11 @@ class Layer(ABC):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if "kind" in cls.__dict__:
+            known = LAYERS.get(cls.kind)
+            if known is not None and (known.__module__, known.__name__) != (cls.__module__, cls.__name__):
+                raise ContentError(
+                    f"layer {cls.__name__}: its kind {cls.kind!r} is that of {known.__name__}: rename it"
+                )
             LAYERS[cls.kind] = cls
 
     def __call__(self, *symbols: "Symbol", name: str | None = None) -> "Symbol":

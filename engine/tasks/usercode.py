@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
-from types import TracebackType
+from types import ModuleType, TracebackType
 from typing import Any
 
 from engine.errors import ContentError, LocalgradError, UsageError
@@ -35,6 +35,19 @@ def load_function(reference: str, folder: Path, where: str) -> Callable[..., Any
     if not file_name or not function_name:
         raise ContentError(f"{where}: write it as file.py:function, not {reference!r}")
     path = folder / file_name
+    function = getattr(load_module(path, where), function_name, None)
+    if not callable(function):
+        raise ContentError(f"{where}: {path} has no function {function_name!r}")
+    return function  # type: ignore[no-any-return]
+
+
+def load_module(path: Path, where: str) -> ModuleType:
+    """A file of Python, read anew.
+
+    Raises:
+        UsageError: no such file.
+        ContentError: it is no Python file, or fails when it is read.
+    """
     if not path.is_file():
         raise UsageError(f"{where}: {path}: no such file")
     spec = importlib.util.spec_from_file_location(f"localgrad_user_{path.stem}", path)
@@ -44,7 +57,4 @@ def load_function(reference: str, folder: Path, where: str) -> Callable[..., Any
     sys.modules[spec.name] = module  # dataclasses look their own module up
     with blamed(f"{where}: {path} fails when it is read"):
         spec.loader.exec_module(module)
-    function = getattr(module, function_name, None)
-    if not callable(function):
-        raise ContentError(f"{where}: {path} has no function {function_name!r}")
-    return function  # type: ignore[no-any-return]
+    return module
