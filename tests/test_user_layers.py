@@ -8,6 +8,7 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
+import engine.program.layers  # noqa: F401 (its layers are known before any other)
 from engine.cli import cli, run
 from engine.errors import ContentError, UsageError
 from engine.program.layer import LAYERS
