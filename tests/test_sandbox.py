@@ -58,11 +58,11 @@ REACHING = [
 EXHAUSTING = [
     pytest.param(source, limit, id=f"{name}-{number}", marks=[pytest.mark.slow] * (number not in fast))
     for name, group, fast in (
-        ("loops", limited(LOOPS), {0, 18}),
+        ("loops", limited(LOOPS), {18}),
         ("memory", limited(MEMORY), {0, 6, 12, 24}),
         ("recursion", limited(RECURSION), {0, 4, 10, 14}),
-        ("sources", [(source, "any") for source in NESTED_SOURCES], {0, 1, 5, 10}),
-        ("output", limited(OUTPUT), {1, 7, 9, 12, 13}),
+        ("sources", [(source, "any") for source in NESTED_SOURCES], {0, 1, 5}),
+        ("output", limited(OUTPUT), {7, 9, 12, 13}),
     )
     for number, (source, limit) in enumerate(group)
 ]
@@ -232,7 +232,7 @@ def test_limits_out_of_bounds_are_refused() -> None:
 def test_several_runs_at_once_come_back_in_their_order(sandbox: PythonSandbox) -> None:
     sources = [f"{number} * factor" for number in range(32)]
     sources[7] = "while True: pass"
-    outcomes = sandbox.run_all(sources, {"factor": 10}, LIMITS)
+    outcomes = sandbox.run_all(sources, {"factor": 10}, Limits(seconds=0.1))
     assert outcomes[7].limit == "time"
     assert [outcome.value for outcome in outcomes] == [str(10 * n) if n != 7 else None for n in range(32)]
 
@@ -273,10 +273,11 @@ def test_the_clock_is_not_the_real_one(sandbox: PythonSandbox, source: str) -> N
         assert "2000" in outcome.value or outcome.value == "946684800.0"
 
 
-@pytest.mark.parametrize("source", listed(CHANCE))
-def test_chance_is_the_same_in_every_process(sandbox: PythonSandbox, source: str) -> None:
+def test_chance_is_the_same_in_every_process(sandbox: PythonSandbox) -> None:
     with PythonSandbox() as other:
-        assert sandbox.run(source, {}, LIMITS) == other.run(source, {}, LIMITS) == other.run(source, {}, LIMITS)
+        for source in listed(CHANCE):
+            first = sandbox.run(source, {}, LIMITS)
+            assert first == other.run(source, {}, LIMITS) == other.run(source, {}, LIMITS), source
 
 
 @pytest.mark.parametrize(
@@ -317,7 +318,7 @@ def test_workers_know_no_environment_and_may_write_no_file(sandbox: PythonSandbo
 
 
 def test_nothing_reaches_the_terminal(sandbox: PythonSandbox, capfd: pytest.CaptureFixture[str]) -> None:
-    sandbox.run("print('text')\nl = [0]\nwhile True: l.append([l])", {}, LIMITS)
+    sandbox.run("print('text')\nlist(range(1_000_000))", {}, LIMITS)
     assert capfd.readouterr() == ("", "")
 
 
@@ -345,6 +346,7 @@ VALUES = st.recursive(
 )
 
 
+@settings(max_examples=30)
 @given(value=VALUES)
 def test_json_goes_in_and_comes_out_the_same(sandbox: PythonSandbox, value: object) -> None:
     outcome = sandbox.run("value", {"value": value}, LIMITS)  # type: ignore[dict-item]
@@ -426,7 +428,7 @@ def test_sql_that_does_more_than_read_is_refused(database: Path, statement: str)
 @pytest.mark.parametrize(
     "statement",
     [
-        pytest.param(statement, marks=[pytest.mark.slow] * (number not in (0, 4)))
+        pytest.param(statement, marks=[pytest.mark.slow] * (number != 4))
         for number, statement in enumerate(listed(SQL_ENDLESS))
     ],
 )
