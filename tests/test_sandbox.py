@@ -34,7 +34,7 @@ from support_attempts import (
     listed,
 )
 
-from engine.errors import ContentError, UsageError
+from engine.errors import ContentError, LocalgradError, UsageError
 from engine.sandbox.outcome import Outcome
 from engine.sandbox.python import Limits, PythonSandbox
 from engine.sandbox.sql import run_sql, schema_of
@@ -237,9 +237,11 @@ def test_several_runs_at_once_come_back_in_their_order(sandbox: PythonSandbox) -
     assert [outcome.value for outcome in outcomes] == [str(10 * n) if n != 7 else None for n in range(32)]
 
 
-def test_the_identity_names_the_version() -> None:
+def test_the_identity_names_the_version_and_a_closed_sandbox_says_so() -> None:
     with PythonSandbox() as opened:
         assert opened.identity.startswith("pydantic-monty 1.4.")
+    with pytest.raises(LocalgradError, match="cannot go on"):
+        opened.run("1", {}, LIMITS)
 
 
 # ── Python: what must not work ───────────────────────────────────────────────────────────────────
@@ -257,7 +259,7 @@ def test_nothing_outside_is_reached(sandbox: PythonSandbox, outside: Outside, so
 @pytest.mark.parametrize(("source", "limit"), EXHAUSTING)
 def test_what_would_exhaust_the_machine_ends_in_time(sandbox: PythonSandbox, source: str, limit: str) -> None:
     outcome = in_time(lambda: sandbox.run(source, {}, LIMITS))
-    assert limit in ("any", outcome.limit)
+    assert limit == "any" or outcome.limit in (limit, "time")  # on a busy machine, time may be the first to run out
     for text in (outcome.value, outcome.printed, outcome.error):
         assert len(text or "") <= LIMITS.output_chars
     assert str(outcome.error).isprintable()
