@@ -13,7 +13,13 @@ if TYPE_CHECKING:
     from engine.opening import open_runtime as open_runtime
     from engine.program.graph import Program as Program
     from engine.program.layer import Input as Input
+    from engine.program.layers import Code as Code
     from engine.program.layers import Predict as Predict
+    from engine.program.layers import Retrieve as Retrieve
+    from engine.program.layers import RunCode as RunCode
+    from engine.program.layers import Schema as Schema
+    from engine.program.layers import Sequential as Sequential
+    from engine.program.layers import Sql as Sql
     from engine.program.saved import load_saved as load_saved
     from engine.records import Example as Example
     from engine.records import Prediction as Prediction
@@ -27,6 +33,12 @@ _HOMES = {
     "Input": "engine.program.layer",
     "LocalgradError": "engine.errors",
     "METRICS": "engine.tasks.metrics",
+    "Code": "engine.program.layers",
+    "Retrieve": "engine.program.layers",
+    "RunCode": "engine.program.layers",
+    "Schema": "engine.program.layers",
+    "Sequential": "engine.program.layers",
+    "Sql": "engine.program.layers",
     "Predict": "engine.program.layers",
     "Prediction": "engine.records",
     "Program": "engine.program.graph",

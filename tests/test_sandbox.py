@@ -36,7 +36,7 @@ from support_attempts import (
 
 from engine.errors import ContentError, LocalgradError, UsageError
 from engine.sandbox.outcome import Outcome
-from engine.sandbox.python import Limits, PythonSandbox
+from engine.sandbox.python import Limits, PythonSandbox, python_identity
 from engine.sandbox.sql import run_sql, schema_of
 
 LIMITS = Limits(seconds=0.5)
@@ -239,7 +239,7 @@ def test_several_runs_at_once_come_back_in_their_order(sandbox: PythonSandbox) -
 
 def test_the_identity_names_the_version_and_a_closed_sandbox_says_so() -> None:
     with PythonSandbox() as opened:
-        assert opened.identity.startswith("pydantic-monty 1.4.")
+        assert python_identity().startswith("pydantic-monty 1.4.")
     with pytest.raises(LocalgradError, match="cannot go on"):
         opened.run("1", {}, LIMITS)
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from engine.flows import Flow, together
 from engine.program.graph import Program
-from engine.program.parameters import Text
+from engine.program.parameters import Source, Text
 from engine.records import Feedback, Trace
 
 _MAX_CRITIQUES = 6
@@ -25,7 +25,7 @@ def backward(program: Program, traces: Sequence[Trace]) -> Flow[list[Feedback]]:
     walked = yield from together([_walk(program, trace) for trace in failed])
     feedback: list[Feedback] = []
     for name, parameter in program.parameters.items():
-        if not isinstance(parameter, Text):
+        if not isinstance(parameter, Text | Source):
             continue
         critiques: dict[str, str] = {}
         for trace, gradients in zip(failed, walked, strict=True):

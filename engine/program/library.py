@@ -204,7 +204,7 @@ def tool_call(inputs: tuple[str, ...], answer: Settings, *, functions: str = "fu
 
 def pal(inputs: tuple[str, ...], answer: Settings) -> Nodes:
     """Write code whose value is the answer."""
-    return {"code": _code(inputs, answer), "answer": {"layer": "python", "inputs": ["code"]}}
+    return {"code": _code(inputs, answer), "answer": {"layer": "run_code", "inputs": ["code"]}}
 
 
 def program_of_thought(inputs: tuple[str, ...], answer: Settings) -> Nodes:
@@ -212,7 +212,7 @@ def program_of_thought(inputs: tuple[str, ...], answer: Settings) -> Nodes:
     writes = {key: value for key, value in answer.items() if key == "style"}
     return {
         "code": _code(inputs, writes),
-        "result": {"layer": "python", "inputs": ["code"], "on_error": "text"},
+        "result": {"layer": "run_code", "inputs": ["code"], "on_error": "text"},
         "answer": _predict(inputs, answer, "result", says="Answer the question with the result."),
     }
 

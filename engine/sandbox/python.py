@@ -5,6 +5,7 @@ sleeping takes no time and chance is seeded: the same source and inputs give the
 of Python (no `yield`, no inheritance, few modules); what is missing ends a run with an error that names it.
 """
 
+import functools
 import json
 import keyword
 import os
@@ -79,11 +80,6 @@ class PythonSandbox:
         self._folder = tempfile.TemporaryDirectory(prefix="localgrad-")
         self._pool = open_pool(Path(self._folder.name), workers)
 
-    @property
-    def identity(self) -> str:
-        """What besides source, inputs and limits decides an outcome: it belongs into the key of a call."""
-        return f"pydantic-monty {metadata.version(RUNTIME)}, clock {_CLOCK:%Y-%m-%d}, seed {_SEED}"
-
     def run(self, source: str, inputs: Mapping[str, Json], limits: Limits) -> Outcome:
         """Run a program; its value is that of its last line, where that is an expression, else null.
 
@@ -142,6 +138,16 @@ class PythonSandbox:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def python_identity() -> str:
+    """What besides source, inputs and limits decides an outcome: it belongs into the key of a call."""
+    return f"pydantic-monty {_version()}, clock {_CLOCK:%Y-%m-%d}, seed {_SEED}"
+
+
+@functools.cache
+def _version() -> str:
+    return metadata.version(RUNTIME)
 
 
 class _Printed:
