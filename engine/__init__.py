@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from engine.opening import open_runtime as open_runtime
     from engine.program.graph import Program as Program
     from engine.program.layer import Input as Input
+    from engine.program.layers import Parallel as Parallel
     from engine.program.layers import Predict as Predict
     from engine.program.saved import load_saved as load_saved
     from engine.records import Example as Example
@@ -27,6 +28,7 @@ _HOMES = {
     "Input": "engine.program.layer",
     "LocalgradError": "engine.errors",
     "METRICS": "engine.tasks.metrics",
+    "Parallel": "engine.program.layers",
     "Predict": "engine.program.layers",
     "Prediction": "engine.records",
     "Program": "engine.program.graph",
