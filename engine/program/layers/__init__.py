@@ -3,6 +3,7 @@
 from engine.program.layers.parallel import Parallel
 from engine.program.layers.predict import Predict
 from engine.program.layers.retrieve import Retrieve
+from engine.program.layers.route import Route
 from engine.program.layers.sequential import Sequential
 
-__all__ = ["Parallel", "Predict", "Retrieve", "Sequential"]
+__all__ = ["Parallel", "Predict", "Retrieve", "Route", "Sequential"]
