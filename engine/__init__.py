@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from engine.program.layers import Parallel as Parallel
     from engine.program.layers import Predict as Predict
     from engine.program.layers import Route as Route
+    from engine.program.layers import TreeSearch as TreeSearch
     from engine.program.saved import load_saved as load_saved
     from engine.records import Example as Example
     from engine.records import Prediction as Prediction
@@ -34,6 +35,7 @@ _HOMES = {
     "Prediction": "engine.records",
     "Program": "engine.program.graph",
     "Route": "engine.program.layers",
+    "TreeSearch": "engine.program.layers",
     "bind": "engine.forward",
     "evaluate": "engine.evaluation",
     "load_saved": "engine.program.saved",

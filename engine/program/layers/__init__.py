@@ -5,5 +5,6 @@ from engine.program.layers.predict import Predict
 from engine.program.layers.retrieve import Retrieve
 from engine.program.layers.route import Route
 from engine.program.layers.sequential import Sequential
+from engine.program.layers.tree_search import TreeSearch
 
-__all__ = ["Parallel", "Predict", "Retrieve", "Route", "Sequential"]
+__all__ = ["Parallel", "Predict", "Retrieve", "Route", "Sequential", "TreeSearch"]
