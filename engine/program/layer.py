@@ -97,6 +97,12 @@ class Layer(ABC):
         answers = yield from together([critique(step, said, what, about) for what in asked])
         return Gradients.of(texts, answers[: len(texts)], wanted, answers[len(texts) :])
 
+    def backward_by_field(
+        self, step: Step, said: Mapping[str, Sequence[str]], wanted: tuple[str, ...]
+    ) -> Flow[Gradients]:
+        """`backward`, given what was said of each output field; by default all of it is said of the whole."""
+        return self.backward(step, [text for name in self.outputs for text in said.get(name, ())], wanted)
+
     def cost(self, inputs: Mapping[str, int]) -> Cost:
         """At most what one example costs, given the tokens of each input; by default nothing."""
         return Cost()
