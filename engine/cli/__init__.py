@@ -20,6 +20,7 @@ _COMMANDS = {
     "optimize": "Make a task's program better, and prove it.",
     "runs": "List optimization runs.",
     "diff": "Show what a run changed.",
+    "trace": "Look at single executions.",
     "graph": "Draw a program.",
     "index": "Build and search retrieval indexes.",
 }

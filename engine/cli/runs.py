@@ -31,6 +31,7 @@ def command(task_file: Path | None, common: Common) -> int:
             ["run", "started", "status", "dev", "test", "accepted", "spent"],
             [_cells(run) for run in runs],
             numbers=(3, 4, 5, 6),
+            spare=(1, 5, 6, 4),
         )
     return 0
 
@@ -73,7 +74,7 @@ def _body(run: RunRow) -> dict[str, object]:
 
 def _cells(run: RunRow) -> list[str]:
     report = run.report
-    cells = [run.id, run.started[:16].replace("T", " "), run.status]
+    cells = [run.id, terminal.local_time(run.started), run.status]
     for split in ("dev", "test"):
         scores = [report[name][split] for name in ("baseline", "best")] if report else []
         known = [terminal.percent(score) for score in scores if score is not None]
