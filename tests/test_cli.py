@@ -370,6 +370,7 @@ MISTAKES: dict[str, tuple[int, list[str], str]] = {
     "diff of no run": (2, ["diff", "nothing", "--task", "task.yaml"], "no run 'nothing'"),
     "diff before any run": (2, ["diff", "--task", "task.yaml"], "no finished run yet; localgrad optimize TASK"),
     "init over a task": (2, ["init", "."], "already there"),
+    "init without a folder": (2, ["init"], "name a folder for the new task, as in: "),
 }
 
 

@@ -58,7 +58,7 @@ def table(
     console = out()
     kept = list(range(len(columns)))
     for gone in (*spare, None):
-        drawn = Table(title=title or None, title_justify="left", header_style="bold", box=_box())
+        drawn = Table(title=title or None, title_justify="left", header_style="bold", box=_box(), collapse_padding=True)
         for index in kept:
             justify: JustifyMethod = "right" if index in numbers else "left"
             drawn.add_column(_escaped(columns[index]), justify=justify, overflow="fold", no_wrap=index == 0)
