@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 import yaml
 from hypothesis import HealthCheck, settings
+from support_cli import Cli, Done
 
+from engine.cli import run
 from engine.inference.runtime import Runtime
 from engine.inference.scripted import Script, ScriptedBackend, keyword_script
 from engine.store.store import Store
@@ -102,3 +104,16 @@ def scripted_runtime(tmp_path: Path) -> Iterator[RuntimeMaker]:
     yield make
     for runtime in opened:
         runtime.close()
+
+
+@pytest.fixture
+def cli(capfd: pytest.CaptureFixture[str]) -> Cli:
+    """`cli("eval", path, "--json")` runs a command in this process; what C code prints is caught too."""
+
+    def call(*arguments: str | Path) -> Done:
+        capfd.readouterr()
+        code = run([str(argument) for argument in arguments])
+        captured = capfd.readouterr()
+        return Done(code, captured.out, captured.err)
+
+    return call

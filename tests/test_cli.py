@@ -6,15 +6,14 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from support_cli import Cli, complaint
 
-from engine.cli import run
 from engine.store.store import Store
 
 ROOT = Path(__file__).parents[1]
@@ -22,51 +21,10 @@ COLOURS = ("amber", "coral", "indigo", "teal")
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
 
 
-@dataclass(frozen=True)
-class Done:
-    """What a command left: its exit code and what it printed."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        """The one JSON document on stdout."""
-        return json.loads(self.out)
-
-
-Cli = Callable[..., Done]
-
-
-@pytest.fixture
-def cli(capfd: pytest.CaptureFixture[str]) -> Cli:
-    """`cli("eval", path, "--json")` runs a command in this process; what C code prints is caught too."""
-
-    def call(*arguments: str | Path) -> Done:
-        capfd.readouterr()
-        code = run([str(argument) for argument in arguments])
-        captured = capfd.readouterr()
-        return Done(code, captured.out, captured.err)
-
-    return call
-
-
 def localgrad(*arguments: str | Path, **settings: Any) -> subprocess.CompletedProcess[str]:
     """The command in a process of its own."""
     command = [sys.executable, "-m", "engine", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, check=False, env=ENVIRONMENT, **settings)
-
-
-def complaint(done: Done, code: int) -> str:
-    """The one line a refused command says; anything more fails the test."""
-    lines = [line for line in done.err.splitlines() if line.startswith("localgrad: ")]
-    assert done.code == code, done.err
-    assert len(lines) == 1, done.err
-    assert "Traceback" not in done.err
-    assert done.err.splitlines()[-1] == lines[0]
-    assert len(lines[0]) < 1000
-    return lines[0]
 
 
 def rows(count: int, what: str) -> list[dict[str, str]]:
@@ -412,6 +370,7 @@ MISTAKES: dict[str, tuple[int, list[str], str]] = {
     "diff of no run": (2, ["diff", "nothing", "--task", "task.yaml"], "no run 'nothing'"),
     "diff before any run": (2, ["diff", "--task", "task.yaml"], "no finished run yet; localgrad optimize TASK"),
     "init over a task": (2, ["init", "."], "already there"),
+    "init without a folder": (2, ["init"], "name a folder for the new task, as in: "),
 }
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from engine.program.drawing import _placed, as_svg, as_text
 from engine.program.graph import Program
 from engine.program.layer import Input, Symbol
-from engine.program.layers.predict import Predict
+from engine.program.layers import Predict, Retrieve, Sequential
 from engine.program.parameters import Demo
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -61,6 +61,59 @@ def test_a_picture_is_well_formed_and_no_two_boxes_overlap(program: Program) -> 
         assert apart or first.y + first.height <= second.y or second.y + second.height <= first.y
     for source, reader in edges:
         assert boxes[source].y + boxes[source].height < boxes[reader].y
+
+
+def nested() -> Program:
+    """A node of steps, one of which has steps of its own, and an edge that passes a row."""
+    question = Input("question")
+    passages = Retrieve("a-rather-long-name-of-an-index", k=8, threshold=0.25)(question)
+    inner = Sequential(
+        {"draft": Predict("-", {"reasoning": "text", "draft": "text"}), "check": Predict("-", "verdict")}
+    )
+    steps = {"plan": Predict("-", "plan"), "write": inner, "finish": Predict("-", "answer")}
+    return Program(Sequential(steps)(question, passages, name="answer"))
+
+
+def test_parts_stand_below_their_layer_as_deep_as_they_lie() -> None:
+    lines = [line.split("  ←")[0].rstrip() for line in as_text(nested())]
+    assert lines[2:] == [
+        "answer           sequential  plan → write → finish",
+        "  steps.plan     predict     plan · chat",
+        "  steps.write    sequential  draft → check",
+        "    steps.draft  predict     reasoning, draft · chat",
+        "    steps.check  predict     verdict · chat",
+        "  steps.finish   predict     answer · chat",
+        "answer.answer    answer",
+    ]
+
+
+def test_every_line_of_a_box_begins_and_ends_within_it_and_parts_are_indented_by_depth() -> None:
+    root = ET.fromstring(as_svg(nested()))
+    boxes = {
+        rect: [float(rect.get(key, "")) for key in ("x", "y", "width", "height")] for rect in root.iter(f"{SVG}rect")
+    }
+    starts: dict[str, float] = {}
+    for text in root.iter(f"{SVG}text"):
+        x, y, said = float(text.get("x", "")), float(text.get("y", "")), "".join(text.itertext())
+        start = x - len(said) * 7.8 / 2 if text.get("text-anchor") == "middle" else x
+        inside = [box for box in boxes.values() if box[0] < start and box[1] < y < box[1] + box[3]]
+        assert any(start + len(said) * 7.8 < box[0] + box[2] for box in inside), said
+        part = text.find(f"{SVG}tspan")
+        if part is not None:
+            starts[str(part.text)] = x
+    assert starts["steps.plan"] == starts["steps.write"] == starts["steps.finish"]
+    assert starts["steps.draft"] == starts["steps.check"] > starts["steps.plan"]
+
+
+def test_an_edge_that_passes_a_row_passes_beside_its_nodes() -> None:
+    program = nested()
+    boxes = _placed(program, {"passages": ("question",), "answer": ("question", "passages")})
+    way, node = boxes["question 1"], boxes["passages"]
+    assert abs(way.x - node.x) >= (way.width + node.width) / 2
+    path = next(
+        p.get("d", "") for p in ET.fromstring(as_svg(program)).iter(f"{SVG}path") if p.get("d", "").count("C") == 2
+    )
+    assert f"{way.x:.1f} {way.y:.1f}L{way.x:.1f} {way.y + way.tall:.1f}" in path
 
 
 @pytest.mark.parametrize("text", ["a < b & c", '"quoted"'])

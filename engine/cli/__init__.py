@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from engine import __version__
+from engine.cli.interruption import exit_code, stop_on_sigterm
 from engine.cli.terminal import complain
 from engine.errors import LocalgradError
 
@@ -20,6 +21,7 @@ _COMMANDS = {
     "optimize": "Make a task's program better, and prove it.",
     "runs": "List optimization runs.",
     "diff": "Show what a run changed.",
+    "trace": "Look at single executions.",
     "graph": "Draw a program.",
     "index": "Build and search retrieval indexes.",
 }
@@ -63,7 +65,11 @@ def cli() -> None:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command and exit: 0 ok, 1 failure, 2 usage, 3 quality gate, 5 model missing, 130 interrupted."""
+    """Run the command and exit.
+
+    0 ok, 1 failure, 2 usage, 3 quality gate, 5 model missing, 130 interrupted by Ctrl-C, 143 stopped by SIGTERM.
+    """
+    stop_on_sigterm()
     sys.exit(run(arguments))
 
 
@@ -76,9 +82,9 @@ def run(arguments: list[str] | None = None) -> int:
         hint = f" ({error.ctx.command_path} --help)" if error.ctx and error.ctx.parent else " (localgrad --help)"
         complain(error.format_message() + hint)
         return 2
-    except (click.Abort, KeyboardInterrupt):
+    except (click.Abort, KeyboardInterrupt) as stopped:
         complain("interrupted; finished calls are stored, so the same command goes on where it stopped")
-        return 130
+        return exit_code(stopped)
     except LocalgradError as error:
         complain(str(error))
         return error.exit_code

@@ -12,10 +12,12 @@ _FILES = ("task.yaml", "train.jsonl", "test.jsonl")
 
 
 @click.command("init")
-@click.argument("folder", metavar="[DIR]", default=".", type=click.Path(path_type=Path))
+@click.argument("folder", metavar="DIR", required=False, type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
-def command(folder: Path, as_json: bool) -> int:
+def command(folder: Path | None, as_json: bool) -> int:
     """Copy the bundled task (routing support messages to teams) into DIR. Never overwrites anything."""
+    if folder is None:
+        raise UsageError(f"name a folder for the new task, as in: {terminal.own_name()} init my-task")
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder}: is a file, not a folder")
     present = [name for name in _FILES if (folder / name).exists()]

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from engine.cli import terminal
+from engine.cli.interruption import exit_code
 from engine.cli.options import Common, runtime_options
 from engine.cli.progress import OptimizationProgress
 from engine.cli.session import read_work, state_folder, store_path, task_runtime, with_model, with_runtime
@@ -37,7 +38,7 @@ def command(
     task_file: Path, budget: str | None, seed: int | None, proposers: str | None, optimizer_model: str | None,
     model: str | None, resume: bool, common: Common,
 ) -> int:  # fmt: skip
-    """Optimize a task's program. Ctrl-C saves and stops; --resume goes on."""
+    """Optimize a task's program. Ctrl-C or SIGTERM saves and stops; --resume goes on."""
     names = tuple(name.strip() for name in proposers.split(",")) if proposers else None
     task = override(
         with_runtime(with_model(load_task(task_file), model), common.runtime),
@@ -57,9 +58,9 @@ def command(
                 task, work.splits, work.metric, work.program, runtime, state_folder(task.path, common.store) / "runs"
             )
             report = work_on(bench, _as_begun(run, runtime), progress)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stopped:
         terminal.complain(f"interrupted and saved; go on with: {_resuming(task_file, seed, common)}")
-        return 130
+        return exit_code(stopped)
     body = {**report.body, "resumed": resumed}
     if common.as_json:
         terminal.print_result(body)

@@ -28,9 +28,10 @@ def command(task_file: Path | None, common: Common) -> int:
         terminal.say(f"{terminal.nearby(where)}: no runs yet; localgrad optimize TASK makes one")
     else:
         terminal.table(
-            ["run", "started", "status", "dev", "test", "accepted", "spent"],
+            ["run", "started", "status", "dev %", "test %", "accepted", "spent"],
             [_cells(run) for run in runs],
             numbers=(3, 4, 5, 6),
+            spare=(1, 5, 6, 4, 3),
         )
     return 0
 
@@ -73,9 +74,9 @@ def _body(run: RunRow) -> dict[str, object]:
 
 def _cells(run: RunRow) -> list[str]:
     report = run.report
-    cells = [run.id, run.started[:16].replace("T", " "), run.status]
+    cells = [run.id, terminal.local_time(run.started), run.status]
     for split in ("dev", "test"):
         scores = [report[name][split] for name in ("baseline", "best")] if report else []
-        known = [terminal.percent(score) for score in scores if score is not None]
+        known = [f"{100 * score:.1f}" for score in scores if score is not None]
         cells.append(" → ".join(known) or "-")
     return [*cells, str(report.get("accepted", "-")), terminal.duration(run.seconds)]

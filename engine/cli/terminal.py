@@ -1,5 +1,6 @@
 """What the commands print: results on stdout, everything else on stderr, and nothing that could drive a terminal."""
 
+import datetime
 import json
 import re
 import shutil
@@ -9,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console, JustifyMethod
+from rich.console import Console, ConsoleOptions, JustifyMethod
 from rich.table import Table
+from rich.text import Text as RichText
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
@@ -42,14 +44,40 @@ def print_result(value: Any) -> None:
     print_json(value, indent=2 if sys.stdout.isatty() else None)
 
 
-def table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str = "", numbers: Sequence[int] = ()) -> None:
-    """A table on stdout; the columns in `numbers` are set to the right, the first one keeps to one line a row."""
-    drawn = Table(title=title or None, title_justify="left", header_style="bold", box=_box())
+def table(
+    columns: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    title: str = "",
+    numbers: Sequence[int] = (),
+    spare: Sequence[int] = (),
+) -> None:
+    """A table on stdout; the columns in `numbers` are set to the right, the first one keeps to one line a row.
+
+    Those in `spare` are left out, one after another, where the terminal is too narrow for all.
+    """
+    console = out()
+    kept = list(range(len(columns)))
+    for gone in (*spare, None):
+        drawn = Table(title=title or None, title_justify="left", header_style="bold", box=_box(), collapse_padding=True)
+        for index in kept:
+            justify: JustifyMethod = "right" if index in numbers else "left"
+            drawn.add_column(_escaped(columns[index]), justify=justify, overflow="fold", no_wrap=index == 0)
+        for row in rows:
+            drawn.add_row(*(_escaped(row[index]) for index in kept))
+        if gone is None or console.measure(drawn, options=_unbounded(console)).maximum <= console.width:
+            break
+        kept.remove(gone)
+    console.print(drawn)
+
+
+def listing(columns: Sequence[str], rows: Sequence[Sequence[str]], most: Mapping[int, int]) -> None:
+    """A table with one line a row on stdout: `most` is how wide a column may be, and the last takes what is left."""
+    drawn = Table(header_style="bold", box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for index, name in enumerate(columns):
-        justify: JustifyMethod = "right" if index in numbers else "left"
-        drawn.add_column(_escaped(name), justify=justify, overflow="fold", no_wrap=index == 0)
+        last = index == len(columns) - 1
+        drawn.add_column(_escaped(name), no_wrap=not last, overflow="ellipsis", max_width=most.get(index))
     for row in rows:
-        drawn.add_row(*(_escaped(cell) for cell in row))
+        drawn.add_row(*(RichText(printable(cell), no_wrap=True, overflow="ellipsis") for cell in row))
     out().print(drawn)
 
 
@@ -75,6 +103,11 @@ def nearby(path: Path) -> str:
     """A path as short as it can be written from this folder."""
     here = Path.cwd()
     return str(path.relative_to(here)) if path.is_absolute() and path.is_relative_to(here) else str(path)
+
+
+def local_time(moment: str) -> str:
+    """`2025-03-09 14:05`: a time that the store wrote, as it was here; `-` where it is unknown."""
+    return f"{datetime.datetime.fromisoformat(moment).astimezone():%Y-%m-%d %H:%M}" if moment else "-"
 
 
 def percent(value: float) -> str:
@@ -111,6 +144,11 @@ def _escaped(cell: str) -> str:
     from rich.markup import escape
 
     return escape(printable(cell))
+
+
+def _unbounded(console: Console) -> ConsoleOptions:
+    """The console's options on a line of any length."""
+    return console.options.update(max_width=10_000)
 
 
 def _box() -> Any:

@@ -9,7 +9,6 @@ import json
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
 from importlib import resources
 from pathlib import Path
 from types import TracebackType
@@ -18,9 +17,10 @@ from typing import Any
 import apsw
 
 from engine.errors import StoreError
-from engine.records import Call, Completion, Passage, Trace
-from engine.store.keys import canonical, digest
+from engine.records import Call, Completion, Trace
+from engine.store.calls import ANSWER, PUT_CALL, call_columns, completion_of
 from engine.store.rows import CandidateRow, RunRow
+from engine.store.traces import PUT_TRACE, TraceRow, trace_columns, trace_id
 
 _BUSY_MS = 30_000
 
@@ -48,6 +48,7 @@ class Store:
             self._use_wal()
             for pragma in ("synchronous = NORMAL", "trusted_schema = OFF", "cell_size_check = ON"):
                 self._db.execute(f"PRAGMA {pragma}").fetchall()
+            self._db.create_scalar_function("trace_id", _named, 4, deterministic=True)  # migrations ask for it
             self._migrate()
 
     def __enter__(self) -> "Store":
@@ -67,49 +68,60 @@ class Store:
     def completion(self, key: str) -> Completion | None:
         """The stored answer to a call; None where there is none, it failed, or its row is damaged."""
         with self._reported():
-            row = self._db.execute(
-                "SELECT CAST(answer AS BLOB), digest, prompt_tokens, generated_tokens, computed_tokens, seconds "
-                "FROM calls WHERE key = ?",
-                (key,),
-            ).fetchone()
-        text = row[0].decode("utf-8", "replace") if row else ""  # a damaged row need not be text
-        if row is None or digest(text) != row[1]:
-            return None
-        answer = json.loads(text)
-        if answer.get("error") is not None:
-            return None
-        scores, passages = answer.get("loglikelihoods"), answer.get("passages")
-        return Completion(
-            key=key,
-            text=answer.get("text"),
-            loglikelihoods=None if scores is None else tuple(scores),
-            winner=answer.get("winner"),
-            passages=None if passages is None else tuple(Passage(**passage) for passage in passages),
-            finish=answer.get("finish", ""),
-            prompt_tokens=row[2],
-            generated_tokens=row[3],
-            computed_tokens=row[4],
-            seconds=row[5],
-        )
+            row = self._db.execute(f"SELECT {ANSWER} FROM calls WHERE key = ?", (key,)).fetchone()
+        completion = completion_of(key, row) if row else None
+        return completion if completion and completion.error is None else None
 
     def commit(self, calls: Sequence[Call], traces: Sequence[Trace] = (), run: str = "") -> None:
         """Write finished calls and traces in one transaction. A call computed again counts as paid again."""
         with self._reported(), self._db:
-            self._db.executemany(_PUT_CALL, [_call_row(call) for call in calls])
-            self._db.executemany(_PUT_TRACE, [_trace_row(trace, run) for trace in traces])
+            self._db.executemany(PUT_CALL, [call_columns(call) for call in calls])
+            self._db.executemany(PUT_TRACE, [trace_columns(trace, run) for trace in traces])
 
     def call(self, key: str) -> Call | None:
-        """A stored call with its prompt and request, for looking at."""
+        """A stored call with its prompt and request, for looking at; one that failed has a completion with its error.
+
+        None where there is none, or its row is damaged.
+        """
         with self._reported():
-            row = self._db.execute("SELECT model, kind, request, prompt FROM calls WHERE key = ?", (key,)).fetchone()
-        completion = self.completion(key)
-        return Call(key, row[0], row[1], row[2], row[3], completion) if row and completion else None
+            row: Any = self._db.execute(
+                f"SELECT {ANSWER}, model, kind, request, prompt FROM calls WHERE key = ?", (key,)
+            ).fetchone()
+        completion = completion_of(key, row) if row else None
+        return Call(key, row[6], row[7], row[8], row[9], completion) if completion else None
 
     def calls_paid(self) -> tuple[int, int]:
         """How many different calls are stored, and how often a call was computed."""
         with self._reported():
             counts = self._db.execute("SELECT count(*), coalesce(sum(paid), 0) FROM calls").fetchall()
         return int(str(counts[0][0])), int(str(counts[0][1]))
+
+    def traces(
+        self, run: str = "", program: str = "", failed: bool = False, limit: int | None = None
+    ) -> list[TraceRow]:
+        """Traces, last written first. `run` and `program` may be the beginning of a name; empty means any."""
+        with self._reported():
+            rows = self._db.execute(
+                f"SELECT {TraceRow.COLUMNS} FROM traces WHERE substr(run, 1, length(?1)) = ?1 "
+                "AND substr(program, 1, length(?2)) = ?2 AND (error IS NOT NULL OR NOT ?3) "
+                "ORDER BY number DESC LIMIT ?4",
+                (run, program, failed, -1 if limit is None else limit),
+            ).fetchall()
+        return [TraceRow.from_columns(row) for row in rows]
+
+    def trace(self, id: str) -> TraceRow | None:
+        """A trace by its whole name."""
+        with self._reported():
+            row = self._db.execute(f"SELECT {TraceRow.COLUMNS} FROM traces WHERE id = ?", (id,)).fetchone()
+        return TraceRow.from_columns(row) if row else None
+
+    def trace_ids(self, beginning: str) -> list[str]:
+        """The names of traces that begin like this, in alphabetical order."""
+        with self._reported():
+            rows = self._db.execute(
+                "SELECT id FROM traces WHERE id >= ?1 AND id < ?1 || 'g' ORDER BY id", (beginning,)
+            ).fetchall()
+        return [str(row[0]) for row in rows]
 
     # ── programs ─────────────────────────────────────────────────────────────────────────────────
 
@@ -238,38 +250,6 @@ class Store:
             raise StoreError(f"{self.path}: {error}") from None
 
 
-_PUT_CALL = (
-    "INSERT INTO calls (key, model, kind, request, prompt, answer, digest, "
-    "prompt_tokens, generated_tokens, computed_tokens, seconds) "
-    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (key) DO UPDATE SET answer = excluded.answer, "
-    "digest = excluded.digest, prompt_tokens = excluded.prompt_tokens, generated_tokens = excluded.generated_tokens, "
-    "computed_tokens = excluded.computed_tokens, seconds = excluded.seconds, paid = paid + 1"
-)
-_PUT_TRACE = "INSERT OR REPLACE INTO traces VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
-
-
-def _call_row(call: Call) -> tuple[Any, ...]:
-    done = call.completion
-    answer = canonical(
-        {
-            name: value
-            for name in ("text", "loglikelihoods", "winner", "error", "finish")
-            if (value := getattr(done, name)) not in (None, "")
-        }
-        | ({"passages": [asdict(passage) for passage in done.passages]} if done.passages is not None else {})
-        | ({"text": ""} if done.text == "" else {})
-    )
-    tokens = (done.prompt_tokens, done.generated_tokens, done.computed_tokens)
-    return (call.key, call.model, call.kind, call.request, call.prompt, answer, digest(answer), *tokens, done.seconds)
-
-
-def _trace_row(trace: Trace, run: str) -> tuple[Any, ...]:
-    example = trace.example
-    steps = canonical([asdict(step) for step in trace.steps])
-    texts = (
-        canonical(dict(example.inputs)),
-        canonical(list(example.accepted)),
-        steps,
-        canonical(asdict(trace.prediction)),
-    )
-    return (run, trace.program, example.id, *texts, trace.prediction.error, trace.score)
+def _named(*values: Any) -> str:
+    """`trace_id` as SQLite calls it."""
+    return trace_id(*values)

@@ -1,0 +1,132 @@
+"""On a terminal of 80 columns nothing is torn, and a process told to stop by SIGTERM saves and says how to go on."""
+
+import contextlib
+import json
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from rich.cells import cell_len
+from support_cli import Cli
+
+from engine.records import Example, Prediction, Step, Trace
+from engine.store.rows import RunRow
+from engine.store.store import Store
+
+ROOT = Path(__file__).parents[1]
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
+RUN = "support-routing-20260301-123000-ab12"
+
+
+COMMANDS = """
+import fcntl, json, struct, sys, termios
+from engine.cli import run
+for columns, arguments in json.loads(sys.argv[1]):
+    fcntl.ioctl(1, termios.TIOCSWINSZ, struct.pack("HHHH", 50, columns, 0, 0))
+    assert run(arguments) == 0
+    print("=====", flush=True)
+"""
+
+
+def on_a_terminal(*commands: tuple[int, list[str]]) -> list[list[str]]:
+    """The lines that commands print on terminals of so many columns, without colours and spaces at the end."""
+    ours, theirs = pty.openpty()
+    environment = {name: value for name, value in ENVIRONMENT.items() if name not in ("COLUMNS", "LINES", "NO_COLOR")}
+    process = [sys.executable, "-c", COMMANDS, json.dumps(commands)]
+    with subprocess.Popen(process, stdin=theirs, stdout=theirs, env=environment) as running:
+        os.close(theirs)
+        said = b""
+        with contextlib.suppress(OSError):  # what Linux says once the other side is closed
+            while part := os.read(ours, 65536):
+                said += part
+        os.close(ours)
+    assert running.returncode == 0
+    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", said.decode()).replace("\r\n", "\n")
+    return [[line.rstrip() for line in part.split("\n") if line.strip()] for part in text.split("=====")[:-1]]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    """A store with two runs and an execution with long texts."""
+    path = tmp_path / "store.db"
+    scores = {"dev": 0.16, "test": 0.157}
+    run = RunRow(RUN, "optimize", "t", "p", "f", 0, {}, "done", 61, {"baseline": scores, "best": scores, "accepted": 3})
+    example = Example("train-1", {"question": "What is the capital of Norway? " * 9}, ("Oslo",), "rows.jsonl:1")
+    inner = Step("steps.plan", {"question": "日本の首都は" * 30}, {"plan": "word" * 60}, value=0.5)
+    step = Step("answer", dict(example.inputs), {"answer": "Oslo " * 50}, probabilities={"a" * 50: 0.5, "b" * 50: 0.5})
+    with Store(path) as opened:
+        opened.put_run(run)
+        opened.put_run(replace(run, id=RUN.replace("1230", "1231"), status="interrupted", report={}))
+        trace = Trace("f" * 24, example, (replace(step, steps=(inner,)),), Prediction("Oslo " * 50), 0.25)
+        opened.commit([], [trace], run=RUN)
+    return path
+
+
+def test_tables_and_trees_keep_to_the_width_of_the_terminal(store: Path) -> None:
+    with Store(store) as opened:
+        (row,) = opened.traces()
+    place = ["--store", str(store)]
+    narrow, wide, listed, shown, full = on_a_terminal(
+        (80, ["runs", *place]),
+        (120, ["runs", *place]),
+        (80, ["trace", "list", *place]),
+        (80, ["trace", "show", row.id[:6], *place]),
+        (80, ["trace", "show", row.id[:6], "--full", *place]),
+    )
+    assert max(cell_len(line) for lines in (narrow, listed, shown, full) for line in lines) <= 80
+    assert narrow[0].split() == ["run", "status", "dev", "%", "test", "%"], "what matters least is left out"
+    assert len(narrow) == 4, "a head, a rule and two runs"
+    assert narrow[-1].split() == [RUN, "done", "16.0", "→", "16.0", "15.7", "→", "15.7"]
+    assert wide[0].split() == ["run", "started", "status", "dev", "%", "test", "%", "accepted", "spent"]
+    assert len(listed) == 2, "a head and an execution"
+    assert listed[1].startswith(row.id[:10])
+    assert listed[1].endswith("…")
+    for tree in (shown, full):
+        assert all(re.match(r"[│├└ ]", line) for line in tree[1:]), "what goes on in the next line stays in the tree"
+
+
+def started(tmp_path: Path, cli: Cli, name: str, phase: str, *arguments: str) -> tuple[int, str]:
+    """Start a command on a new task, send it SIGTERM twice once `phase` has begun: its exit code and stderr."""
+    assert cli("init", tmp_path / "task").code == 0
+    command = [sys.executable, "-m", "engine", name, str(tmp_path / "task" / "task.yaml"), *arguments]
+    with subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT
+    ) as process:
+        assert process.stderr is not None
+        said = ""
+        for line in process.stderr:
+            said += line
+            if phase in line:
+                break
+        process.send_signal(signal.SIGTERM)
+        process.send_signal(signal.SIGTERM)
+        said += process.stderr.read()
+        return process.wait(timeout=30), said
+
+
+def test_sigterm_saves_an_optimization_and_says_how_to_go_on(tmp_path: Path, cli: Cli) -> None:
+    code, said = started(tmp_path, cli, "optimize", "feedback", "--model", "scripted:5ms", "--budget", "4000calls")
+    assert code == 143, said
+    assert "Traceback" not in said
+    last = said.splitlines()[-1]
+    assert last.startswith("localgrad: interrupted and saved; go on with: ")
+    assert last.endswith(f"optimize {tmp_path / 'task' / 'task.yaml'} --resume")
+    with Store(tmp_path / "task" / ".localgrad" / "store.db") as opened:
+        assert [run.status for run in opened.runs()] == ["interrupted"]
+        assert opened.calls_paid()[0] > 50, "the baseline's calls are kept"
+
+
+def test_sigterm_ends_an_evaluation_in_one_line(tmp_path: Path, cli: Cli) -> None:
+    code, said = started(tmp_path, cli, "eval", "loading", "--model", "scripted:50ms")
+    assert code == 143, said
+    complaints = [line for line in said.splitlines() if line.startswith("localgrad: ")]
+    assert complaints == [
+        "localgrad: interrupted; finished calls are stored, so the same command goes on where it stopped"
+    ]
+    assert "Traceback" not in said
