@@ -38,10 +38,10 @@ from engine.tasks.textfile import is_whole
 
 Path = tuple[str | int, ...]
 
-_MAX_DEPTH = 24
+MAX_DEPTH = 24
 _MAX_PARTS = 500
 _NOTES = ("title", "description", "default", "examples", "$comment", "$schema", "$defs")
-_KEYWORDS = {
+KEYWORDS = {
     "object": ("properties", "required", "additionalProperties"),
     "array": ("items", "minItems", "maxItems"),
     "string": ("minLength", "maxLength", "pattern"),
@@ -84,8 +84,8 @@ class _Reader:
         self._depth += 1
         if self._parts > _MAX_PARTS:
             raise ContentError(f"a schema of more than {_MAX_PARTS} parts, its $refs written out", path)
-        if self._depth > _MAX_DEPTH:
-            raise ContentError(f"a schema nested deeper than {_MAX_DEPTH}", path)
+        if self._depth > MAX_DEPTH:
+            raise ContentError(f"a schema nested deeper than {MAX_DEPTH}", path)
         part = self._read(schema, path, within)
         self._depth -= 1
         return part
@@ -104,11 +104,11 @@ class _Reader:
         kind = schema.get("type")
         if "enum" in schema or "const" in schema:
             return _fixed(schema, kind, path)
-        if not isinstance(kind, str) or kind not in _KEYWORDS:
-            known = nearest(kind, list(_KEYWORDS)) if isinstance(kind, str) else f"one of {', '.join(_KEYWORDS)}"
+        if not isinstance(kind, str) or kind not in KEYWORDS:
+            known = nearest(kind, list(KEYWORDS)) if isinstance(kind, str) else f"one of {', '.join(KEYWORDS)}"
             found = f"unknown type {kind!r}" if "type" in schema else "a schema without a type"
             raise ContentError(f"{found}: {known}", (*path, "type") if "type" in schema else path)
-        _check_keywords(schema, ("type", *_KEYWORDS[kind]), kind, path)
+        _check_keywords(schema, ("type", *KEYWORDS[kind]), kind, path)
         match kind:
             case "object":
                 return self._object(schema, path, within)
