@@ -12,7 +12,7 @@ from engine.errors import ContentError, LocalgradError, UsageError
 
 
 class blamed(AbstractContextManager[None]):  # noqa: N801 (reads as a verb: with blamed("metric.py:f"))
-    """Turn any ordinary exception of the block into a `ContentError` that starts with `where`."""
+    """Turn any ordinary exception of the block, or its wish to exit, into a `ContentError` that starts with `where`."""
 
     def __init__(self, where: str) -> None:
         self._where = where
@@ -20,8 +20,9 @@ class blamed(AbstractContextManager[None]):  # noqa: N801 (reads as a verb: with
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if isinstance(error, Exception) and not isinstance(error, LocalgradError):
-            raise ContentError(f"{self._where}: {type(error).__name__}: {error}") from error
+        if isinstance(error, Exception | SystemExit) and not isinstance(error, LocalgradError):
+            said = " ".join(str(error).split())
+            raise ContentError(f"{self._where}: {type(error).__name__}{said and ': '}{said}") from error
 
 
 def load_function(reference: str, folder: Path, where: str) -> Callable[..., Any]:
