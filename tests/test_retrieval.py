@@ -133,7 +133,7 @@ def test_a_pattern_without_a_file_is_a_usage_error(tmp_path: Path) -> None:
 @given(st.lists(st.text("abc é", max_size=6), max_size=40), st.integers(1, 12), st.data())
 def test_chunks_cover_every_token_and_overlap_as_asked(parts: list[str], size: int, data: st.DataObject) -> None:
     text, overlap = " ".join(parts), data.draw(st.integers(0, size // 2))
-    chunks = list(cut([Document("d", text)], spans, size, overlap))
+    chunks = list(cut([Document("d", text)], spans, size, overlap, 100))
     tokens = spans(text)
     assert all(text[chunk.start : chunk.end] == chunk.text for chunk in chunks)
     assert {token for token in tokens for chunk in chunks if chunk.start <= token[0] < token[1] <= chunk.end} == set(
@@ -146,9 +146,9 @@ def test_chunks_cover_every_token_and_overlap_as_asked(parts: list[str], size: i
 
 
 def test_a_chunk_knows_its_document_and_carries_its_title() -> None:
-    (only,) = cut([Document("d", "one two", "Title")], spans, 8, 0)
+    (only,) = cut([Document("d", "one two", "Title")], spans, 8, 0, 100)
     assert (only.id, only.document, only.embedded) == ("d", "d", "Title\none two")
-    assert [chunk.id for chunk in cut([Document("d", "a b c d e")], spans, 2, 0)] == ["d#0", "d#1", "d#2"]
+    assert [chunk.id for chunk in cut([Document("d", "a b c d e")], spans, 2, 0, 100)] == ["d#0", "d#1", "d#2"]
 
 
 # ── the parts ────────────────────────────────────────────────────────────────────────────────────

@@ -9,8 +9,9 @@ import pytest
 
 from engine.retrieval.building import build
 from engine.retrieval.documents import read_documents
-from engine.retrieval.embedder import DEFAULT_EMBEDDER, SentenceEmbedder, Vectors
+from engine.retrieval.embedder import DEFAULT_EMBEDDER, Vectors
 from engine.retrieval.index import open_index
+from engine.retrieval.opening import open_embedder
 from engine.retrieval.recipe import Recipe, recipe_path, write_recipe
 from engine.retrieval.vectors import VectorIndex
 
@@ -58,7 +59,7 @@ def test_approximate_indexes_find_what_the_exact_one_finds(kind: str, capsys: py
 def test_recall_on_a_public_corpus(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Share of the two supporting articles among the first ten passages, over 100 questions."""
     recipe = Recipe(docs=(str(DATA / "corpus.jsonl"),))
-    embedder = SentenceEmbedder(DEFAULT_EMBEDDER, tmp_path)
+    embedder = open_embedder(DEFAULT_EMBEDDER, tmp_path)
     build("hotpot", recipe, read_documents(recipe.docs, tmp_path), tmp_path, embedder)
     write_recipe(recipe, recipe_path("hotpot", tmp_path))
     index = open_index("hotpot", tmp_path)
