@@ -31,14 +31,17 @@ def clustered(count: int, seed: int, centres: Vectors) -> Vectors:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["hnsw", "ivf"])
-def test_approximate_indexes_find_what_the_exact_one_finds(kind: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """100,000 vectors of 384 numbers."""
+def test_approximate_indexes_find_what_the_exact_one_finds(
+    kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """100,000 vectors of 384 numbers, written and read back."""
     rng = np.random.default_rng(0)
     centres = rng.normal(0, 1 / np.sqrt(384), (500, 384)).astype(np.float32)
     vectors, queries = clustered(100_000, 1, centres), clustered(200, 2, centres)
     exact = VectorIndex.of(vectors, "flat")
     started = time.perf_counter()
-    other = VectorIndex.of(vectors, kind)
+    VectorIndex.of(vectors, kind).write(tmp_path / "vectors.faiss")
+    other = VectorIndex.read(tmp_path / "vectors.faiss")
     build_s = time.perf_counter() - started
     seconds = {}
     for index in (exact, other):

@@ -103,12 +103,10 @@ def open_index(name: str, folder: Path) -> Index:
         why = "has changed since it was built" if builds else "is not built"
         raise ContentError(f"{path}: {why}: localgrad index build {name}")
     manifest = dict(builds)[place]
-    stored.check_files(place, manifest)
+    flat = manifest.kind == "flat"
+    stored.check_files(place, manifest, but="" if flat else stored.VECTORS)
     chunks = stored.read_chunks(place / stored.CHUNKS)
-    if manifest.kind == "flat":
-        vectors = VectorIndex.of(np.load(place / stored.VECTORS, allow_pickle=False), "flat")
-    else:
-        vectors = VectorIndex.read(place / stored.GRAPH)
+    vectors = VectorIndex.of(stored.open_vectors(place), "flat") if flat else VectorIndex.read(place / stored.GRAPH)
     for what, number in (("chunks", len(chunks)), ("vectors", vectors.count)):
         if number != manifest.chunks:
             raise ContentError(f"{place}: {number} {what}, its manifest says {manifest.chunks}: build it again")
