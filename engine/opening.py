@@ -6,9 +6,13 @@ from engine.inference.backend import Backend
 from engine.inference.opening import open_backend
 from engine.inference.runtime import Runtime
 from engine.inference.service import Service
+from engine.program.graph import Program
 from engine.records import Role
-from engine.retrieval.service import RetrievalService
+from engine.retrieval.index import find_build
+from engine.retrieval.opening import embedder_weights
+from engine.retrieval.service import INDEXES, RetrievalService
 from engine.sandbox.service import SandboxService
+from engine.sandbox.sql import schema_of
 from engine.store.store import Store
 from engine.tasks.schema import RuntimeSettings
 from engine.tools.service import ToolService
@@ -38,6 +42,23 @@ def open_runtime(
     if optimizer_model and optimizer_model != model:
         backends["optimizer"] = open_backend(optimizer_model, base, settings)
     return Runtime(backends, opened, services(base))
+
+
+def check_outside(program: Program, folder: Path) -> None:
+    """See that what a program needs beside itself is there, before a model is loaded for it.
+
+    Raises:
+        UsageError, ContentError, ModelError: it is not, or cannot be used.
+    """
+    for need in program.outside:
+        if need.kind == "index":
+            find_build(need.name, folder / INDEXES)
+        elif need.kind == "embedder":
+            embedder_weights(need.name, folder)
+        elif need.kind == "tool":
+            ToolService(folder).function(need.name)
+        else:
+            schema_of(folder / need.name)
 
 
 def services(folder: Path) -> dict[Role, Service]:

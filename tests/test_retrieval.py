@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.cli import run
-from engine.errors import ContentError, UsageError
+from engine.errors import ContentError, RunLocked, UsageError
 from engine.retrieval import stored
 from engine.retrieval.building import build
 from engine.retrieval.chunks import Chunk, cut
@@ -56,6 +56,8 @@ class Bags:
 
     def spans(self, text: str) -> list[tuple[int, int]]:
         return spans(text)
+
+    def close(self) -> None: ...
 
 
 ROWS = [
@@ -133,7 +135,7 @@ def test_a_pattern_without_a_file_is_a_usage_error(tmp_path: Path) -> None:
 @given(st.lists(st.text("abc é", max_size=6), max_size=40), st.integers(1, 12), st.data())
 def test_chunks_cover_every_token_and_overlap_as_asked(parts: list[str], size: int, data: st.DataObject) -> None:
     text, overlap = " ".join(parts), data.draw(st.integers(0, size // 2))
-    chunks = list(cut([Document("d", text)], spans, size, overlap))
+    chunks = list(cut([Document("d", text)], spans, size, overlap, 100))
     tokens = spans(text)
     assert all(text[chunk.start : chunk.end] == chunk.text for chunk in chunks)
     assert {token for token in tokens for chunk in chunks if chunk.start <= token[0] < token[1] <= chunk.end} == set(
@@ -146,9 +148,31 @@ def test_chunks_cover_every_token_and_overlap_as_asked(parts: list[str], size: i
 
 
 def test_a_chunk_knows_its_document_and_carries_its_title() -> None:
-    (only,) = cut([Document("d", "one two", "Title")], spans, 8, 0)
+    (only,) = cut([Document("d", "one two", "Title")], spans, 8, 0, 100)
     assert (only.id, only.document, only.embedded) == ("d", "d", "Title\none two")
-    assert [chunk.id for chunk in cut([Document("d", "a b c d e")], spans, 2, 0)] == ["d#0", "d#1", "d#2"]
+    assert [chunk.id for chunk in cut([Document("d", "a b c d e")], spans, 2, 0, 100)] == ["d#0", "d#1", "d#2"]
+
+
+@given(st.integers(0, 60), st.integers(0, 60), st.integers(2, 40), st.integers(8, 40), st.data())
+def test_a_chunk_fits_into_the_embedder_with_its_title(
+    words_of_text: int, words_of_title: int, size: int, longest: int, data: st.DataObject
+) -> None:
+    text, title = " ".join(f"w{n}" for n in range(words_of_text)), " ".join(["title"] * words_of_title)
+    overlap = data.draw(st.integers(0, size // 2))
+    chunks = list(cut([Document("d", text, title)], spans, size, overlap, longest))
+    assert {word for chunk in chunks for word in chunk.text.split()} == set(text.split())
+    assert all(len(spans(chunk.text)) <= min(size, longest) for chunk in chunks)
+    if words_of_title < longest // 2:
+        assert all(len(spans(chunk.embedded)) <= longest for chunk in chunks)
+
+
+def test_white_space_at_the_ends_of_tokens_is_no_part_of_a_chunk() -> None:
+    def spaced(text: str) -> list[tuple[int, int]]:
+        return [(place, min(place + 3, len(text))) for place in range(0, len(text), 3)]
+
+    chunks = list(cut([Document("d", " ab cd    ef gh ")], spaced, 2, 0, 100))
+    assert [(chunk.id, chunk.text) for chunk in chunks] == [("d#0", "ab cd"), ("d#1", "ef"), ("d#2", "gh")]
+    assert list(cut([Document("d", " \n ")], spaced, 2, 0, 100)) == []
 
 
 # ── the parts ────────────────────────────────────────────────────────────────────────────────────
@@ -198,6 +222,7 @@ def test_words_find_the_texts_that_hold_them_best_first(tmp_path: Path) -> None:
         assert set(numbers.tolist()) == {0, 1, 3}
         assert numbers[0] == 3
         assert list(scores) == sorted(scores, reverse=True)
+        assert one.search("apple", 1)[0].tolist() == [3]
         assert one.search("unknown words", 10)[0].size == 0
         assert one.search("", 10)[0].size == 0
 
@@ -306,6 +331,90 @@ def test_a_build_that_was_killed_is_not_there(folder: Path) -> None:
     open_index("kb", folder)
 
 
+class Stopped(Bags):
+    """Embeds so many texts and is then interrupted."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__()
+        self.most = most
+
+    def embed(self, texts: Sequence[str], report: Report = lambda done, total: None) -> Vectors:
+        if len(self.embedded) + len(texts) > self.most:
+            raise KeyboardInterrupt
+        return super().embed(texts, report)
+
+
+def many(folder: Path, count: int) -> Recipe:
+    """A recipe of so many documents that are all different."""
+    rows = [{"id": str(number), "text": f"text {number}"} for number in range(count)]
+    (folder / "docs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    return Recipe(docs=("docs.jsonl",))
+
+
+@pytest.mark.parametrize("cut", ["", "keys", "f32"])
+def test_an_interrupted_build_leaves_no_index_and_the_next_goes_on(folder: Path, cut: str) -> None:
+    recipe, first = many(folder, 700), Stopped(600)
+    with pytest.raises(KeyboardInterrupt):
+        made("kb", recipe, folder, first)
+    assert len(first.embedded) == 512
+    assert stored.built(folder / "kb") == []
+    assert [path for path in (folder / "kb").iterdir() if path.is_dir()] == []
+    kept = {path.suffix[1:]: path for path in (folder / "kb").glob("embedded-*")}
+    assert set(kept) == {"keys", "f32"}
+    if cut:  # as if the process had died while it wrote
+        kept[cut].write_bytes(kept[cut].read_bytes()[:-3])
+    second = Bags()
+    place, manifest = made("kb", recipe, folder, second)
+    assert manifest.embedded == len(second.embedded) == 700 - 512 + bool(cut)
+    assert sorted(path.name for path in (folder / "kb").iterdir()) == [".lock", place.name]
+    fresh, _ = made("fresh", recipe, folder, Bags())
+    np.testing.assert_array_equal(np.load(place / stored.VECTORS), np.load(fresh / stored.VECTORS))
+
+
+def test_vectors_that_never_reached_the_disk_are_computed_again(folder: Path) -> None:
+    recipe = many(folder, 300)
+    with pytest.raises(KeyboardInterrupt):
+        made("kb", recipe, folder, Stopped(256))
+    (path,) = (folder / "kb").glob("*.f32")
+    path.write_bytes(path.read_bytes()[:-1024] + bytes(1024))  # four of 64 numbers
+    assert made("kb", recipe, folder, Bags())[1].embedded == 44 + 4
+
+
+def test_what_another_embedder_has_kept_is_not_taken(folder: Path) -> None:
+    recipe = many(folder, 300)
+    with pytest.raises(KeyboardInterrupt):
+        made("kb", recipe, folder, Stopped(256))
+    assert made("kb", recipe, folder, Bags(sha256="c" * 64))[1].embedded == 300
+
+
+@pytest.mark.parametrize("name", [stored.CHUNKS, stored.VECTORS])
+def test_a_damaged_build_is_built_again(folder: Path, name: str) -> None:
+    recipe = Recipe(docs=("docs.jsonl",))
+    place, _ = made("kb", recipe, folder, Bags())
+    write_recipe(recipe, recipe_path("kb", folder))
+    (place / name).write_bytes(b"damaged")
+    again, manifest = made("kb", recipe, folder, Bags())
+    assert (again, manifest.embedded) == (place, 3)
+    open_index("kb", folder)
+
+
+def test_only_one_process_builds_an_index_at_a_time(folder: Path) -> None:
+    class Meanwhile(Bags):
+        def embed(self, texts: Sequence[str], report: Report = lambda done, total: None) -> Vectors:
+            with pytest.raises(RunLocked, match=r"index kb is being worked on by process \d+"):
+                made("kb", Recipe(docs=("docs.jsonl",)), folder, Bags())
+            return super().embed(texts, report)
+
+    made("kb", Recipe(docs=("docs.jsonl",)), folder, Meanwhile())
+
+
+def test_an_index_of_another_version_is_not_taken(folder: Path) -> None:
+    recipe = Recipe(docs=("docs.jsonl",))
+    place, manifest = made("kb", recipe, folder, Bags())
+    stored.write_manifest(replace(manifest, version=manifest.version + 1), place)
+    assert stored.built(folder / "kb") == []
+
+
 def test_a_recipe_that_changed_asks_for_a_build(folder: Path) -> None:
     built(folder)
     write_recipe(Recipe(docs=("docs.jsonl",), chunk=16, overlap=0), recipe_path("kb", folder))
@@ -364,6 +473,23 @@ def test_an_index_that_is_not_there_is_a_usage_error(tmp_path: Path, capsys: pyt
         assert "kb.toml: no such" in error
 
 
+def test_info_says_whether_the_index_can_be_searched(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_recipe(Recipe(docs=("docs.jsonl",)), recipe_path("kb", folder))
+    command = ["index", "info", "kb", "--indexes", str(folder), "--json"]
+    assert run(command) == 1
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["ready"] is False
+    assert "is not built" in facts["why"]
+    built(folder)
+    assert run(command) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert (facts["ready"], facts["why"]) == (True, None)
+    (place,) = [path for path in (folder / "kb").iterdir() if path.is_dir()]
+    (place / stored.CHUNKS).write_bytes(b"")
+    assert run(command) == 1
+    assert "has changed since it was built" in json.loads(capsys.readouterr().out)["why"]
+
+
 @pytest.mark.model
 def test_build_query_and_info_with_the_packaged_embedder(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -384,7 +510,8 @@ def test_build_query_and_info_with_the_packaged_embedder(
     )
     assert json.loads(capsys.readouterr().out)["passages"][0]["document"] == "ships"
     assert run(["index", "info", "kb", *here]) == 0
-    assert json.loads(capsys.readouterr().out)["built"][0]["chunks"] == 3
+    facts = json.loads(capsys.readouterr().out)
+    assert (facts["built"][0]["chunks"], facts["ready"]) == (3, True)
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,9 @@ import pytest
 
 from engine.retrieval.building import build
 from engine.retrieval.documents import read_documents
-from engine.retrieval.embedder import DEFAULT_EMBEDDER, SentenceEmbedder, Vectors
+from engine.retrieval.embedder import DEFAULT_EMBEDDER, Vectors
 from engine.retrieval.index import open_index
+from engine.retrieval.opening import open_embedder
 from engine.retrieval.recipe import Recipe, recipe_path, write_recipe
 from engine.retrieval.vectors import VectorIndex
 
@@ -30,14 +31,17 @@ def clustered(count: int, seed: int, centres: Vectors) -> Vectors:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["hnsw", "ivf"])
-def test_approximate_indexes_find_what_the_exact_one_finds(kind: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """100,000 vectors of 384 numbers."""
+def test_approximate_indexes_find_what_the_exact_one_finds(
+    kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """100,000 vectors of 384 numbers, written and read back."""
     rng = np.random.default_rng(0)
     centres = rng.normal(0, 1 / np.sqrt(384), (500, 384)).astype(np.float32)
     vectors, queries = clustered(100_000, 1, centres), clustered(200, 2, centres)
     exact = VectorIndex.of(vectors, "flat")
     started = time.perf_counter()
-    other = VectorIndex.of(vectors, kind)
+    VectorIndex.of(vectors, kind).write(tmp_path / "vectors.faiss")
+    other = VectorIndex.read(tmp_path / "vectors.faiss")
     build_s = time.perf_counter() - started
     seconds = {}
     for index in (exact, other):
@@ -58,7 +62,7 @@ def test_approximate_indexes_find_what_the_exact_one_finds(kind: str, capsys: py
 def test_recall_on_a_public_corpus(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Share of the two supporting articles among the first ten passages, over 100 questions."""
     recipe = Recipe(docs=(str(DATA / "corpus.jsonl"),))
-    embedder = SentenceEmbedder(DEFAULT_EMBEDDER, tmp_path)
+    embedder = open_embedder(DEFAULT_EMBEDDER, tmp_path)
     build("hotpot", recipe, read_documents(recipe.docs, tmp_path), tmp_path, embedder)
     write_recipe(recipe, recipe_path("hotpot", tmp_path))
     index = open_index("hotpot", tmp_path)

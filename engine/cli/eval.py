@@ -49,7 +49,10 @@ def command(
         program.check_inputs(example.inputs) if saved else None
     if out is not None and (out.is_dir() or not out.parent.is_dir()):
         raise UsageError(f"--out {out}: name a file in a folder that is there")
-    with task_runtime(task, common.store) as runtime, evaluating(f"{task.file.name} {split}", len(examples)) as watch:
+    with (
+        task_runtime(task, program, common.store) as runtime,
+        evaluating(f"{task.file.name} {split}", len(examples)) as watch,
+    ):
         if saved and program_file:
             check_model(saved, runtime, program_file)
         result = evaluate(program, examples, work.metric, runtime, run=f"eval-{program.fingerprint}", watch=watch)

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,8 @@ from engine.errors import LocalgradError, UsageError
 from engine.records import RetrievalMode
 from engine.retrieval.building import build
 from engine.retrieval.documents import read_documents
-from engine.retrieval.embedder import SentenceEmbedder
 from engine.retrieval.index import MODES, open_index
+from engine.retrieval.opening import is_path, open_embedder
 from engine.retrieval.recipe import CHUNK, KINDS, OVERLAP, Kind, Recipe, read_recipe, recipe_path, write_recipe
 from engine.retrieval.stored import Manifest, built
 
@@ -46,7 +47,7 @@ def command() -> None:
 @click.option("--docs", multiple=True, metavar="PATTERN", help="Files of text, or of rows with a field `text`.")
 @click.option("--chunk", type=click.IntRange(min=8), help=f"Tokens of a chunk.  [default: {CHUNK}]")
 @click.option("--overlap", type=click.IntRange(min=0), help=f"Tokens that chunks share.  [default: {OVERLAP}]")
-@click.option("--embedder", help="A model by name, or a folder of sentence-transformers.")
+@click.option("--embedder", help="A name, a folder of sentence-transformers, or a .gguf file.")
 @click.option("--kind", type=click.Choice(KINDS), help="How vectors are indexed.  [default: auto, by their number]")
 def build_command(
     name: str, folder: Path, as_json: bool, docs: tuple[str, ...], chunk: int | None, overlap: int | None,
@@ -57,15 +58,21 @@ def build_command(
     Chunks that did not change since the last build are not embedded again.
     """
     path = recipe_path(name, folder)
+    if embedder and is_path(embedder, Path()):
+        embedder = _from_folder(embedder, folder)
     given: dict[str, Any] = {"chunk": chunk, "overlap": overlap, "embedder": embedder, "kind": kind}
     changes = {key: value for key, value in given.items() if value is not None}
-    patterns = tuple(os.path.relpath(Path(pattern).expanduser().absolute(), folder.absolute()) for pattern in docs)
+    patterns = tuple(_from_folder(pattern, folder) for pattern in docs)
     recipe = _recipe(path, patterns, changes)
     documents = read_documents(recipe.docs, folder)
-    with working() as report:
-        report("loading the embedder")
-        model = SentenceEmbedder(recipe.embedder, folder)
-        place, manifest = build(name, recipe, documents, folder, model, report)
+    try:
+        with working() as report:
+            report("loading the embedder")
+            with closing(open_embedder(recipe.embedder, folder)) as model:
+                place, manifest = build(name, recipe, documents, folder, model, report)
+    except KeyboardInterrupt:
+        terminal.complain("interrupted; chunks embedded so far are kept, so the same command goes on where it stopped")
+        return 130
     if patterns or changes or not path.is_file():
         write_recipe(recipe, path)
     facts = _facts(name, place, manifest)
@@ -98,8 +105,11 @@ def query_command(
     if not text.strip():
         raise UsageError("the query is empty")
     index = open_index(name, folder)
-    embedder = SentenceEmbedder(index.manifest.embedder, folder) if mode != "lexical" else None
-    passages = index.search([text], embedder, k, mode, threshold)[0]
+    if mode == "lexical":
+        passages = index.search([text], None, k, mode, threshold)[0]
+    else:
+        with closing(open_embedder(index.manifest.embedder, folder)) as embedder:
+            passages = index.search([text], embedder, k, mode, threshold)[0]
     if as_json:
         terminal.print_result({"index": name, "mode": mode, "passages": [asdict(passage) for passage in passages]})
         return 0
@@ -119,9 +129,12 @@ def info_command(name: str, folder: Path, as_json: bool) -> int:
     """Say what the index NAME is made of and what was built."""
     recipe = read_recipe(recipe_path(name, folder))
     builds = [_facts(name, place, manifest) for place, manifest in built(folder / name)]
+    why = _why_not_ready(name, folder)
     if as_json:
-        terminal.print_result({"index": name, "recipe": asdict(recipe), "built": builds})
-        return 0
+        terminal.print_result(
+            {"index": name, "recipe": asdict(recipe), "built": builds, "ready": why is None, "why": why}
+        )
+        return 0 if why is None else 1
     for key, value in asdict(recipe).items():
         terminal.say(f"{key:<9} {', '.join(value) if isinstance(value, tuple) else value}")
     for facts in builds:
@@ -129,13 +142,22 @@ def info_command(name: str, folder: Path, as_json: bool) -> int:
             f"built     {facts['documents']:,} documents, {facts['chunks']:,} chunks of {facts['dimension']} numbers, "
             f"{facts['kind']}, {facts['bytes'] / 1e6:.1f} MB: {terminal.nearby(Path(facts['folder']))}"
         )
+    terminal.say(f"state     {why or 'ready'}")
+    return 0 if why is None else 1
+
+
+def _why_not_ready(name: str, folder: Path) -> str | None:
+    """Why the index cannot be queried; None where it can."""
     try:
         open_index(name, folder)
     except LocalgradError as error:
-        terminal.say(f"state     {error}")
-        return 1
-    terminal.say("state     ready")
-    return 0
+        return str(error)
+    return None
+
+
+def _from_folder(path: str, folder: Path) -> str:
+    """A path as the recipe has it, which starts from the recipe's folder."""
+    return os.path.relpath(Path(path).expanduser().absolute(), folder.absolute())
 
 
 def _recipe(path: Path, patterns: tuple[str, ...], changes: dict[str, Any]) -> Recipe:

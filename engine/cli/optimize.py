@@ -53,7 +53,7 @@ def command(
         raise UsageError(f"{task_file}: the task has no dev split to decide on")
     task, run, resumed = _choose_run(task, common, resume, model, budget)
     try:
-        with task_runtime(_repeatable(task), common.store) as runtime, OptimizationProgress() as progress:
+        with task_runtime(_repeatable(task), work.program, common.store) as runtime, OptimizationProgress() as progress:
             bench = Bench(
                 task, work.splits, work.metric, work.program, runtime, state_folder(task.path, common.store) / "runs"
             )

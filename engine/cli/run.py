@@ -59,7 +59,7 @@ def _opened(path: Path, common: Common) -> Iterator[tuple[Program, Mapping[str, 
             yield saved.program, {name: name for name in saved.program.inputs}, runtime
     else:
         work = read_work(with_runtime(load_task(path), common.runtime))
-        with task_runtime(work.task, common.store) as runtime:
+        with task_runtime(work.task, work.program, common.store) as runtime:
             yield work.program, work.task.file.data.inputs, runtime
 
 

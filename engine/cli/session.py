@@ -9,7 +9,7 @@ from typing import Any
 from engine.cli import terminal
 from engine.errors import ModelError
 from engine.inference.runtime import Runtime
-from engine.opening import open_runtime
+from engine.opening import check_outside, open_runtime
 from engine.program.declared import declared_program
 from engine.program.graph import Program
 from engine.program.saved import SavedProgram
@@ -53,8 +53,9 @@ def store_path(beside: Path, store: str | None) -> Path:
 
 
 @contextmanager
-def task_runtime(task: Task, store: str | None) -> Iterator[Runtime]:
-    """The runtime a task asks for."""
+def task_runtime(task: Task, program: Program, store: str | None) -> Iterator[Runtime]:
+    """The runtime a task asks for; what the program needs beside its model is looked for first."""
+    check_outside(program, task.folder)
     settings = task.file.optimize
     path = store_path(task.path, store)
     with open_runtime(
@@ -77,6 +78,7 @@ def saved_runtime(
     Raises:
         ModelError: the model's file is not the one the program was made for.
     """
+    check_outside(saved.program, saved.folder)
     with open_runtime(saved.model, store=store_path(path, store), folder=saved.folder, settings=settings) as runtime:
         check_model(saved, runtime, path)
         yield runtime

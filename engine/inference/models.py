@@ -12,15 +12,19 @@ import importlib.util
 import os
 import re
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from engine.errors import ContentError, ModelError, ModelMissing
 from engine.tasks.taskfile import nearest
 
 _DEFAULT_QUANT = "Q4_K_M"
+_ASKED: Mapping[str, tuple[str, str]] = {  # by role
+    "generate": ("model", "a path.gguf"),
+    "embed": ("embedder", "a folder of sentence-transformers, a path.gguf"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,13 +61,15 @@ class ModelFile:
     sha256: str
 
 
-def find_model(name: str, folder: Path) -> ModelFile:
+def find_model(name: str, folder: Path, role: Literal["generate", "embed"] = "generate") -> ModelFile:
     """The file a name stands for; a relative path starts from `folder`.
+
+    Any file will do; `role` says what it is wanted for, and so which names are proposed for one that is unknown.
 
     Raises:
         ModelMissing: the model is not on this machine.
         ModelError: the file's hash is not the one its manifest gives.
-        ContentError: no such name.
+        ContentError: the name has no form that stands for a model.
     """
     if name.startswith("hf:"):
         path = _in_caches(name)
@@ -75,9 +81,9 @@ def find_model(name: str, folder: Path) -> ModelFile:
         return ModelFile(name, path, file_sha256(path))
     known = manifest()
     if name not in known:
-        raise ModelMissing(
-            f"unknown model {name!r} (give a name, a path.gguf or hf:user/repo:QUANT): {nearest(name, list(known))}"
-        )
+        noun, forms = _ASKED[role]
+        proposed = nearest(name, [entry.name for entry in known.values() if entry.role == role])
+        raise ModelMissing(f"unknown {noun} {name!r} (give a name, {forms} or hf:user/repo:QUANT): {proposed}")
     entry = known[name]
     found = entry.locate()
     if found is None:

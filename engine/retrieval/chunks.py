@@ -31,16 +31,26 @@ class Chunk:
         return digest(self.embedded)
 
 
-def cut(documents: Sequence[Document], spans: Spans, size: int, overlap: int) -> Iterator[Chunk]:
+def cut(documents: Sequence[Document], spans: Spans, size: int, overlap: int, longest: int) -> Iterator[Chunk]:
     """Chunks of at most `size` tokens, each beginning `overlap` tokens before the end of the one before.
 
-    `spans` gives the character range of every token of a text. A document without a token has no chunk.
+    `spans` gives the character range of every token of a text, `longest` is how many tokens the embedder takes: chunks
+    are smaller where they would not fit into it with their title. A document without a word has no chunk.
     """
     for document in documents:
         tokens = spans(document.text)
-        starts = range(0, max(1, len(tokens) - overlap), size - overlap) if tokens else range(0)
+        beside = len(spans(document.title)) + 1 if document.title else 0
+        room = max(1, min(size, max(longest - beside, longest // 2)))
+        shared = min(overlap, room // 2)
+        starts = range(0, max(1, len(tokens) - shared), room - shared) if tokens else range(0)
         for number, first in enumerate(starts):
-            last = min(first + size, len(tokens)) - 1
-            start, end = tokens[first][0], tokens[last][1]
-            name = document.id if len(starts) == 1 else f"{document.id}#{number}"
-            yield Chunk(name, document.id, document.title, start, end, document.text[start:end])
+            start, end = _trimmed(document.text, tokens[first][0], tokens[min(first + room, len(tokens)) - 1][1])
+            if start < end:
+                name = document.id if len(starts) == 1 else f"{document.id}#{number}"
+                yield Chunk(name, document.id, document.title, start, end, document.text[start:end])
+
+
+def _trimmed(text: str, start: int, end: int) -> tuple[int, int]:
+    """A range without the white space at its ends, which some vocabularies count to the words."""
+    part = text[start:end]
+    return start + len(part) - len(part.lstrip()), end - len(part) + len(part.rstrip())

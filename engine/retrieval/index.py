@@ -84,24 +84,32 @@ def open_index(name: str, folder: Path) -> Index:
         UsageError: there is no such recipe.
         ContentError: it was not built, was built by another recipe, or is damaged.
     """
-    path = recipe_path(name, folder)
-    recipe = read_recipe(path)
-    builds = stored.built(folder / name)
-    place = next((place for place, manifest in builds if manifest.recipe == _plain(asdict(recipe))), None)
-    if place is None:
-        why = "has changed since it was built" if builds else "is not built"
-        raise ContentError(f"{path}: {why}: localgrad index build {name}")
-    manifest = dict(builds)[place]
-    stored.check_files(place, manifest)
+    place, manifest = find_build(name, folder)
+    flat = manifest.kind == "flat"
+    stored.check_files(place, manifest, but="" if flat else stored.VECTORS)
     chunks = stored.read_chunks(place / stored.CHUNKS)
-    if manifest.kind == "flat":
-        vectors = VectorIndex.of(np.load(place / stored.VECTORS, allow_pickle=False), "flat")
-    else:
-        vectors = VectorIndex.read(place / stored.GRAPH)
+    vectors = VectorIndex.of(stored.open_vectors(place), "flat") if flat else VectorIndex.read(place / stored.GRAPH)
     for what, number in (("chunks", len(chunks)), ("vectors", vectors.count)):
         if number != manifest.chunks:
             raise ContentError(f"{place}: {number} {what}, its manifest says {manifest.chunks}: build it again")
     return Index(manifest, chunks, vectors, LexicalIndex.read(place / stored.WORDS))
+
+
+def find_build(name: str, folder: Path) -> tuple[Path, Manifest]:
+    """Where the build of a recipe as it is now lies, and what it says of itself. Opens nothing.
+
+    Raises:
+        UsageError: there is no such recipe.
+        ContentError: it was not built, or was built by another recipe.
+    """
+    path = recipe_path(name, folder)
+    recipe = read_recipe(path)
+    builds = stored.built(folder / name)
+    for place, manifest in builds:
+        if manifest.recipe == _plain(asdict(recipe)):
+            return place, manifest
+    why = "has changed since it was built" if builds else "is not built"
+    raise ContentError(f"{path}: {why}: localgrad index build {name}")
 
 
 def check_embedder(manifest: Manifest, embedder: Embedder) -> None:

@@ -1,7 +1,7 @@
 """The index over words: BM25 (Robertson and Zaragoza 2009), by bm25s."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +25,15 @@ class LexicalIndex:
         self._index = index
 
     @classmethod
-    def of(cls, texts: Sequence[str]) -> "LexicalIndex":
+    def of(cls, texts: Iterable[str]) -> "LexicalIndex":
         """Index texts; at least one of them has a word."""
         import bm25s  # here, because it takes 0.2 s
 
+        # Words are numbered here, as they come: bm25s would keep them all as strings, and number them by their hash.
+        numbers: dict[str, int] = {}
+        ids = [[numbers.setdefault(word, len(numbers)) for word in words(text)] for text in texts]
         index = bm25s.BM25(method="lucene")
-        index.index([words(text) for text in texts], show_progress=False)
+        index.index((ids, numbers), show_progress=False)
         return cls(index)
 
     @classmethod
@@ -52,11 +55,15 @@ class LexicalIndex:
         self._index.save(str(folder), show_progress=False)
 
     def search(self, query: str, k: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """At most k numbers and BM25 scores, the best first; texts that share no word with the query are left out."""
+        """At most k numbers and BM25 scores, the best first, of equals the smaller number.
+
+        Texts that share no word with the query are left out.
+        """
         known = [word for word in words(query) if word in self._index.vocab_dict]
         if not known:
             return np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float32)
         scores = np.asarray(self._index.get_scores(known), dtype=np.float32)
-        best = np.lexsort((np.arange(len(scores)), -scores))[:k]
-        best = best[scores[best] > 0].astype(np.int64)
+        least = np.partition(scores, -k)[-k] if k < len(scores) else 0.0
+        found = np.flatnonzero((scores >= least) & (scores > 0))
+        best = found[np.argsort(-scores[found], kind="stable")][:k].astype(np.int64)
         return best, scores[best]

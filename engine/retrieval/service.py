@@ -11,9 +11,10 @@ from pathlib import Path
 from engine.errors import LocalgradError
 from engine.inference.service import Prepared, Reply
 from engine.records import Completion, Nearest, Passage, Request, Search
-from engine.retrieval.embedder import DEFAULT_EMBEDDER, Embedder, SentenceEmbedder, weights_sha256
+from engine.retrieval.embedder import DEFAULT_EMBEDDER, Embedder
 from engine.retrieval.index import Index, open_index
 from engine.retrieval.nearest import NearestTexts, pool_digest
+from engine.retrieval.opening import embedder_weights, open_embedder
 from engine.retrieval.recipe import read_recipe, recipe_path
 
 INDEXES = "indexes"
@@ -52,7 +53,7 @@ class RetrievalService:
         assert isinstance(request, Search | Nearest)  # the role is its own
         content = {"query": request.query, "k": request.k}
         if isinstance(request, Nearest):
-            self._nearest_sha256 = self._nearest_sha256 or weights_sha256(DEFAULT_EMBEDDER, self._folder)
+            self._nearest_sha256 = self._nearest_sha256 or embedder_weights(DEFAULT_EMBEDDER, self._folder)[1]
             content |= {"kind": "nearest", "pool": pool_digest(request.texts), "order": request.order}
             return Prepared(request, request.query, content | {"embedder": self._nearest_sha256})
         fingerprint = self.index(request.index).manifest.fingerprint
@@ -89,7 +90,7 @@ class RetrievalService:
 
     def _embedder(self, name: str) -> Embedder:
         if name not in self._embedders:
-            self._embedders[name] = SentenceEmbedder(name, self._folder)
+            self._embedders[name] = open_embedder(name, self._folder)
         return self._embedders[name]
 
     def cancel(self) -> None:
@@ -99,4 +100,6 @@ class RetrievalService:
         """Let go of indexes, texts and embedders."""
         self._indexes.clear()
         self._nearest.clear()
+        for embedder in self._embedders.values():
+            embedder.close()
         self._embedders.clear()

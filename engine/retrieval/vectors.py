@@ -6,6 +6,8 @@ trusts the numbers in a file. Whether the bytes are those that were written is c
 
 import importlib
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,6 @@ _HNSW_NEIGHBOURS, _HNSW_BUILD, _HNSW_SEARCH = 32, 100, 128
 _IVF_PROBES = 32
 _IVF_TRAINED_ON = 64  # vectors a cluster
 _FOURCC = {b"IxFI": "flat", b"IHNf": "hnsw", b"IwFl": "ivf"}
-_LOOPS = 100_000_000
 
 
 def kind_for(kind: Kind, count: int) -> Kind:
@@ -67,10 +68,9 @@ class VectorIndex:
         with path.open("rb") as file:
             if file.read(4) not in _FOURCC:
                 raise ContentError(f"{path}: not a vector index of a known kind: build it again")
-        faiss.set_deserialization_vector_byte_limit(path.stat().st_size)
-        faiss.set_deserialization_loop_limit(_LOOPS)
         try:
-            return cls(faiss.read_index(str(path)))
+            with _bounded(path.stat().st_size):
+                return cls(faiss.read_index(str(path)))
         except RuntimeError as error:
             raise ContentError(f"{path}: cannot be read ({str(error).splitlines()[0]}): build it again") from None
 
@@ -97,6 +97,23 @@ class VectorIndex:
             np.ascontiguousarray(queries), min(k, max(1, self.count)), params=parameters
         )
         return numbers, cosines
+
+
+@contextmanager
+def _bounded(size: int) -> Iterator[None]:
+    """Let FAISS read no array of more bytes, and no list of more parts, than a file of this size can hold.
+
+    The limits are those of the whole process; what others have set comes back.
+    """
+    faiss: Any = importlib.import_module("faiss")
+    array, parts = faiss.get_deserialization_vector_byte_limit(), faiss.get_deserialization_loop_limit()
+    faiss.set_deserialization_vector_byte_limit(size)
+    faiss.set_deserialization_loop_limit(size)
+    try:
+        yield
+    finally:
+        faiss.set_deserialization_vector_byte_limit(array)
+        faiss.set_deserialization_loop_limit(parts)
 
 
 def _search_parameters(index: Any, k: int) -> Any:

@@ -1,9 +1,9 @@
-"""One process per run: a lock file that the operating system releases when its holder dies, however it dies."""
+"""One process per run, or per index: a lock file that the system releases when its holder dies, however it dies."""
 
 import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from engine.errors import RunLocked
@@ -21,21 +21,30 @@ def is_live(folder: Path, run: str) -> bool:
     return False
 
 
-@contextmanager
-def locked_run(folder: Path, run: str) -> Iterator[None]:
+def locked_run(folder: Path, run: str) -> AbstractContextManager[None]:
     """Hold `folder/run.lock` for the duration of the block.
 
     Raises:
         RunLocked: a live process holds it; the message names its pid.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / f"{run}.lock").open("a+", encoding="ascii") as file:
+    return locked(folder / f"{run}.lock", f"run {run}")
+
+
+@contextmanager
+def locked(path: Path, what: str) -> Iterator[None]:
+    """Hold a lock file for the duration of the block; `what` is what it guards.
+
+    Raises:
+        RunLocked: a live process holds it; the message names its pid.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a+", encoding="ascii") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             file.seek(0)
             raise RunLocked(
-                f"run {run} is being worked on by process {file.read().strip() or 'unknown'}; wait for it or stop it"
+                f"{what} is being worked on by process {file.read().strip() or 'unknown'}; wait for it or stop it"
             ) from None
         file.truncate(0)
         file.write(str(os.getpid()))

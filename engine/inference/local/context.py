@@ -63,7 +63,7 @@ class LlamaContext:
         self.batch_rows = self.affordable_rows = shape.batch_rows
         self._vocabulary = model.vocabulary
         self._memory = llama_cpp.llama_get_memory(self.handle)
-        self._batch = _Batch(shape.batch_rows + spare)
+        self._batch = Batch(shape.batch_rows + spare)
         self.decoded_rows = self.decoded_outputs = 0
         self.decode_seconds = 0.0
 
@@ -169,7 +169,7 @@ def _bytes_of(state: NDArray[np.uint8]) -> Any:
     return state.ctypes.data_as(ctypes.POINTER(ctypes.c_uint8))
 
 
-class _Batch:
+class Batch:
     """The arrays of a `llama_batch`, held by numpy so that a segment of any length costs a few assignments."""
 
     def __init__(self, rows: int) -> None:

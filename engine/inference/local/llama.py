@@ -1,6 +1,6 @@
 """A GGUF model held by llama.cpp's low-level interface: weights, vocabulary, grammars.
 
-This file and `context.py` hold all ctypes. Only tokenizing is thread-safe.
+This file, `context.py` and `pooling.py` hold all ctypes. Only tokenizing is thread-safe.
 """
 
 import ctypes
@@ -67,17 +67,26 @@ class LlamaModel:
         llama_cpp.llama_model_desc(self.handle, buffer, 256)
         return buffer.value.decode("utf-8", "replace")
 
+    def metadata(self, key: str) -> str | None:
+        """A value of the file's metadata as text, up to 255 bytes of it; None where there is no such key."""
+        buffer = ctypes.create_string_buffer(256)
+        length = llama_cpp.llama_model_meta_val_str(self.handle, key.encode(), buffer, 256)
+        return buffer.value.decode("utf-8", "replace") if length >= 0 else None
+
     def token_text(self, token: int) -> str:
         """How the vocabulary writes a control token; empty for none."""
         raw = llama_cpp.llama_vocab_get_text(self._vocab, token) if token >= 0 else b""
         return raw.decode("utf-8", "replace") if raw else ""
 
-    def tokenize(self, text: str, special: bool) -> list[int]:
-        """Token ids of a text, without begin-of-text. Control tokens are recognized only where `special` is set."""
+    def tokenize(self, text: str, special: bool, framed: bool = False) -> list[int]:
+        """Token ids of a text. Control tokens are recognized only where `special` is set.
+
+        `framed` adds the tokens that the vocabulary puts before and after every text, such as begin-of-text.
+        """
         raw = text.encode("utf-8", "surrogatepass")
         size = len(raw) + 8
         buffer = (llama_cpp.llama_token * size)()
-        count = llama_cpp.llama_tokenize(self._vocab, raw, len(raw), buffer, size, False, special)
+        count = llama_cpp.llama_tokenize(self._vocab, raw, len(raw), buffer, size, framed, special)
         if count < 0:
             raise ModelError(f"{self.path}: the tokenizer failed on a text of {len(raw)} bytes")
         return list(buffer[:count])
