@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from engine.program.graph import Program as Program
     from engine.program.layer import Input as Input
     from engine.program.layers import Predict as Predict
+    from engine.program.layers import Refine as Refine
+    from engine.program.layers import Residual as Residual
+    from engine.program.layers import Vote as Vote
     from engine.program.saved import load_saved as load_saved
     from engine.records import Example as Example
     from engine.records import Prediction as Prediction
@@ -30,6 +33,9 @@ _HOMES = {
     "Predict": "engine.program.layers",
     "Prediction": "engine.records",
     "Program": "engine.program.graph",
+    "Refine": "engine.program.layers",
+    "Residual": "engine.program.layers",
+    "Vote": "engine.program.layers",
     "bind": "engine.forward",
     "evaluate": "engine.evaluation",
     "load_saved": "engine.program.saved",

@@ -13,7 +13,7 @@ from typing import Any, Self
 from engine.errors import ContentError
 from engine.flows import Flow
 from engine.program.critique import Gradients
-from engine.program.layer import Layer, Outside, check_name, read_layer
+from engine.program.layer import LAYERS, Layer, Outside, check_name, read_layer
 from engine.program.parameters import Parameter
 from engine.program.settings import plain_settings, read_settings
 from engine.records import Step
@@ -134,3 +134,9 @@ def read_part(spec: Any, output: str, inputs: tuple[str, ...], path: tuple[str, 
         return read_layer(spec, output, inputs)
     except ContentError as error:
         raise ContentError(f"{'.'.join(path)}: {error}", (*path, *error.path)) from None
+
+
+def part_outputs(spec: Any, name: str) -> tuple[str, ...]:
+    """The fields that a part's mapping declares, `name` by default; just that of what is no layer's mapping."""
+    kind = spec.get("layer") if isinstance(spec, Mapping) else None
+    return LAYERS[kind].declared_outputs(spec, name) if isinstance(kind, str) and kind in LAYERS else (name,)
