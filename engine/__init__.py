@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from engine.program.layers import Code as Code
     from engine.program.layers import Parallel as Parallel
     from engine.program.layers import Predict as Predict
+    from engine.program.layers import Refine as Refine
+    from engine.program.layers import Residual as Residual
     from engine.program.layers import Retrieve as Retrieve
     from engine.program.layers import Route as Route
     from engine.program.layers import RunCode as RunCode
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from engine.program.layers import Tool as Tool
     from engine.program.layers import ToolCall as ToolCall
     from engine.program.layers import TreeSearch as TreeSearch
+    from engine.program.layers import Vote as Vote
     from engine.program.saved import load_saved as load_saved
     from engine.records import Example as Example
     from engine.records import Prediction as Prediction
@@ -45,6 +48,8 @@ _HOMES = {
     "Predict": "engine.program.layers",
     "Prediction": "engine.records",
     "Program": "engine.program.graph",
+    "Refine": "engine.program.layers",
+    "Residual": "engine.program.layers",
     "Retrieve": "engine.program.layers",
     "Route": "engine.program.layers",
     "RunCode": "engine.program.layers",
@@ -54,6 +59,7 @@ _HOMES = {
     "Tool": "engine.program.layers",
     "ToolCall": "engine.program.layers",
     "TreeSearch": "engine.program.layers",
+    "Vote": "engine.program.layers",
     "bind": "engine.forward",
     "evaluate": "engine.evaluation",
     "load_saved": "engine.program.saved",

@@ -14,7 +14,7 @@ from engine.errors import ContentError
 from engine.program.graph import Program
 from engine.program.layer import Input, perform
 from engine.program.layers import Predict, TreeSearch
-from engine.program.value import yes_log_odds
+from engine.program.preference import rightness
 from engine.records import Chat, Completion, Generate, Plain, Request, Score, Step
 
 PROPOSE = Predict("Think on.", output="thought", temperature=0.8)
@@ -171,11 +171,9 @@ def test_a_whole_level_is_drawn_at_once_and_then_judged_at_once() -> None:
 
 
 def test_plain_judgements_go_on_after_a_colon() -> None:
-    flow = yes_log_odds(QUESTION, {"question": "Q", "thoughts": "add\none"}, chat=False)
+    flow = rightness({"question": "Q", "thoughts": "add\none"}, QUESTION, chat=False)
     request: Any = next(flow)
-    assert request.prompt == Plain(
-        f"{QUESTION}\nAnswer with one of: yes, no.\n\nQuestion: Q\nThoughts: add\none\nVerdict:"
-    )
+    assert request.prompt == Plain(f"{QUESTION}\n\nQuestion: Q\nThoughts: add\none\nVerdict:")
     assert (request.continuations, request.end) == ((" yes", " no"), "\n")
 
 

@@ -75,6 +75,7 @@ def checked_setting(kind: type, name: str, value: Any) -> Any:
         return _adapter(kind, name).validate_python(_tuples(value))
     except ValidationError as error:
         wanted = error.errors(include_url=False)[0]["msg"].removeprefix("Input should be ").removeprefix("a valid ")
+        wanted = wanted.replace("an instance of Layer", "a mapping with a layer")
         raise ContentError(f"{name}: expected {wanted}, found {value!r}", (name,)) from None
 
 

@@ -1,11 +1,30 @@
-"""When two answers are the same, as metrics see it."""
+"""When two answers are the same, as metrics and votes see it."""
 
+import re
 from collections.abc import Callable
+from decimal import Decimal
+
+_AMOUNT = re.compile(r"([-+]?)[$€£¥]? ?((?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d*)?|\.\d+)((?:e[-+]?\d{1,3})?)\.?")
 
 
 def normalized(text: str) -> str:
     """Lower case, white space folded: what exact_match compares."""
     return " ".join(text.casefold().split())
+
+
+def answer_key(text: str) -> str:
+    """What texts with the same answer have in common: the text without case and white space, or the number it is.
+
+    So `42`, `42.0` and `$42` are the same, and so are `1,000` and `1e3`; `42%` is another. Numbers are told apart by
+    their first 28 digits.
+    """
+    folded = normalized(text)
+    amount = _AMOUNT.fullmatch(folded)
+    if not amount:
+        return folded
+    sign, digits, exponent = amount.groups()
+    number = Decimal(sign + digits.replace(",", "") + exponent).normalize()
+    return str(number if number else Decimal(0))
 
 
 def same_value(found: object, wanted: object, read: Callable[[str], str] = str) -> bool:

@@ -4,6 +4,8 @@ from engine.program.layers.agent import Agent
 from engine.program.layers.code import Code
 from engine.program.layers.parallel import Parallel
 from engine.program.layers.predict import Predict
+from engine.program.layers.refine import Refine
+from engine.program.layers.residual import Residual
 from engine.program.layers.retrieve import Retrieve
 from engine.program.layers.route import Route
 from engine.program.layers.run_code import RunCode
@@ -13,12 +15,15 @@ from engine.program.layers.sql import Sql
 from engine.program.layers.tool import Tool
 from engine.program.layers.tool_call import ToolCall
 from engine.program.layers.tree_search import TreeSearch
+from engine.program.layers.vote import Vote
 
 __all__ = [
     "Agent",
     "Code",
     "Parallel",
     "Predict",
+    "Refine",
+    "Residual",
     "Retrieve",
     "Route",
     "RunCode",
@@ -28,4 +33,5 @@ __all__ = [
     "Tool",
     "ToolCall",
     "TreeSearch",
+    "Vote",
 ]

@@ -20,7 +20,7 @@ from engine.program.layer import Layer, LayerResult, check_name, perform
 from engine.program.layers.predict import Predict
 from engine.program.parameters import Number, Parameter
 from engine.records import Step
-from engine.tasks.answers import normalized
+from engine.tasks.answers import answer_key
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +107,7 @@ class Route(Composite):
         gave = [
             inner
             for inner in experts
-            if answer is not None and inner.error is None and normalized(inner.outputs[main]) == normalized(answer)
+            if answer is not None and inner.error is None and answer_key(inner.outputs[main]) == answer_key(answer)
         ]
         names = " and ".join(f'"{inner.node.removeprefix("experts.")}"' for inner in experts)
         asked = [self.part_backward(inner.node, inner, said, wanted) for inner in gave or experts]
@@ -158,11 +158,11 @@ def _mixed(answered: Sequence[Step], main: str) -> LayerResult:
     mean = _mean_probabilities(answered)
     weights: dict[str, list[float]] = {}
     for step in answered:
-        weights.setdefault(normalized(step.outputs[main]), []).append(step.value or 0.0)
+        weights.setdefault(answer_key(step.outputs[main]), []).append(step.value or 0.0)
     heaviest = max(weights, key=lambda text: math.fsum(weights[text]))
     answer = max(mean, key=mean.__getitem__) if mean else None
-    wanted = heaviest if answer is None else normalized(answer)
-    giver = next((step for step in answered if normalized(step.outputs[main]) == wanted), leading)
+    wanted = heaviest if answer is None else answer_key(answer)
+    giver = next((step for step in answered if answer_key(step.outputs[main]) == wanted), leading)
     return LayerResult(giver.outputs if answer is None else {**giver.outputs, main: answer}, probabilities=mean)
 
 

@@ -21,8 +21,8 @@ from engine.program.critique import Gradients, critique
 from engine.program.layer import Layer, LayerResult, perform
 from engine.program.layers.predict import Style
 from engine.program.parameters import Choice, Number, Parameter, Text
+from engine.program.preference import rightness
 from engine.program.thoughts import THOUGHTS, Tree, beam, best_first, line_of, with_thoughts
-from engine.program.value import VERDICTS, yes_log_odds
 from engine.records import Step
 
 
@@ -87,7 +87,8 @@ class TreeSearch(Composite):
         return LayerResult(answer.outputs, answer.loglikelihoods, answer.probabilities, steps=steps, value=best.value)
 
     def _judge(self, shown: Mapping[str, str]) -> Flow[float | None]:
-        return yes_log_odds(self.value, shown, self.style == "chat")
+        judged = yield from rightness(shown, self.value, self.style == "chat")
+        return judged.log_odds
 
     def backward(self, step: Step, said: Sequence[str], wanted: tuple[str, ...]) -> Flow[Gradients]:
         """The chain rule along the line that was answered from, the last thought first, and a critique of the judge."""
@@ -108,7 +109,7 @@ class TreeSearch(Composite):
 
     def _judge_backward(self, answer: Step, last: Step, said: Sequence[str]) -> Flow[Gradients]:
         """What should change in the question by which the thoughts were preferred that led to this answer."""
-        verdict = VERDICTS[0] if (last.value or 0.0) > 0 else VERDICTS[1]
+        verdict = "yes" if (last.value or 0.0) > 0 else "no"
         judged = Step("value", answer.inputs, {"verdict": verdict})
         heard = [f"These thoughts were preferred to others, and of the answer was said: {text}" for text in said]
         advice = yield from critique(judged, heard, "instruction", self.value)
@@ -121,7 +122,7 @@ class TreeSearch(Composite):
             drawn = min(drawn, self.branch * (1 + (self.depth - 1) * self.beam))
         thought = self.propose.cost(inputs).gives.get(self.propose.outputs[-1], 0)
         given = {**inputs, THOUGHTS: inputs.get(THOUGHTS, 0) + self.depth * thought}
-        judged = Cost(1, tokens(self.value) + sum(given.values()) + sum(map(tokens, VERDICTS)))
+        judged = Cost(1, tokens(self.value) + sum(given.values()) + 2)
         last = self.answer.cost(given)
         return replace((self.propose.cost(given) + judged) * drawn + last, gives=last.gives)
 
