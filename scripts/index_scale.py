@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """What a large retrieval index takes: seconds and peak memory of building, opening and querying it.
 
-    scripts/index_scale.py                       100,000 chunks; about 8 minutes on 2 cores
+    scripts/index_scale.py                       100,000 chunks; about 6 minutes on 2 cores
     scripts/index_scale.py --chunks 20000        fewer, which are searched exactly
 
 Texts are drawn with a seed from the words of MiniLM's vocabulary, some frequent and most rare. Reading, cutting by
