@@ -1,6 +1,6 @@
 """One execution laid out as a tree of labelled texts: what each node read, had done, asked for and gave, in order.
 
-Pure: it takes a trace and its calls from the store and knows no terminal. Texts are cut unless all is wanted.
+It takes a trace with its calls from the store and prints nothing. Texts are cut unless all is wanted.
 """
 
 import json
