@@ -13,7 +13,16 @@ if TYPE_CHECKING:
     from engine.opening import open_runtime as open_runtime
     from engine.program.graph import Program as Program
     from engine.program.layer import Input as Input
+    from engine.program.layers import Code as Code
+    from engine.program.layers import Parallel as Parallel
     from engine.program.layers import Predict as Predict
+    from engine.program.layers import Retrieve as Retrieve
+    from engine.program.layers import Route as Route
+    from engine.program.layers import RunCode as RunCode
+    from engine.program.layers import Schema as Schema
+    from engine.program.layers import Sequential as Sequential
+    from engine.program.layers import Sql as Sql
+    from engine.program.layers import TreeSearch as TreeSearch
     from engine.program.saved import load_saved as load_saved
     from engine.records import Example as Example
     from engine.records import Prediction as Prediction
@@ -23,13 +32,22 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Code": "engine.program.layers",
     "Example": "engine.records",
     "Input": "engine.program.layer",
     "LocalgradError": "engine.errors",
     "METRICS": "engine.tasks.metrics",
+    "Parallel": "engine.program.layers",
     "Predict": "engine.program.layers",
     "Prediction": "engine.records",
     "Program": "engine.program.graph",
+    "Retrieve": "engine.program.layers",
+    "Route": "engine.program.layers",
+    "RunCode": "engine.program.layers",
+    "Schema": "engine.program.layers",
+    "Sequential": "engine.program.layers",
+    "Sql": "engine.program.layers",
+    "TreeSearch": "engine.program.layers",
     "bind": "engine.forward",
     "evaluate": "engine.evaluation",
     "load_saved": "engine.program.saved",

@@ -8,6 +8,7 @@ from engine.inference.runtime import Runtime
 from engine.inference.service import Service
 from engine.records import Role
 from engine.retrieval.service import RetrievalService
+from engine.sandbox.service import SandboxService
 from engine.store.store import Store
 from engine.tasks.schema import RuntimeSettings
 
@@ -40,4 +41,4 @@ def open_runtime(
 
 def services(folder: Path) -> dict[Role, Service]:
     """What answers requests that no model answers. Each loads what it needs when it is first asked."""
-    return {"retrieval": RetrievalService(folder)}
+    return {"retrieval": RetrievalService(folder), "sandbox": SandboxService(folder)}

@@ -121,7 +121,7 @@ def test_importing_engine_loads_nothing_heavy_and_changes_nothing(tmp_path: Path
     assert outside == set()
 
 
-@pytest.mark.parametrize("heavy", ["llama_cpp", "torch", "faiss", "sentence_transformers"])
+@pytest.mark.parametrize("heavy", ["llama_cpp", "torch", "faiss", "sentence_transformers", "pydantic_monty"])
 def test_heavy_libraries_are_imported_where_they_are_used(heavy: str) -> None:
     at_the_top = [
         name
@@ -136,7 +136,9 @@ def test_heavy_libraries_are_imported_where_they_are_used(heavy: str) -> None:
 def test_no_module_but_the_llama_backends_needs_a_heavy_library_to_be_imported() -> None:
     names = [name for name in INNER if name != "engine.__main__" and not needs_llama(name)]
     code = "import sys\n" + "".join(f"import {name}\n" for name in names)
-    code += "print(sorted({'llama_cpp', 'torch', 'faiss', 'sentence_transformers'} & set(sys.modules)))"
+    code += (
+        "print(sorted({'llama_cpp', 'torch', 'faiss', 'sentence_transformers', 'pydantic_monty'} & set(sys.modules)))"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
     assert "engine.cli" in names

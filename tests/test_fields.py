@@ -312,6 +312,11 @@ def test_a_grammar_that_llama_cpp_could_not_take_is_refused(build: Callable[[], 
     assert says in complaint(build)[0]
 
 
+def test_an_alternative_inside_a_single_one_stays_apart_from_its_neighbours() -> None:
+    grammar = Gbnf(gbnf(Then((Exactly("<"), Either((Either((words("ab"),)),)), Exactly(">")))))
+    assert [text for text in ("<a>", "<b>", "<a", "b>") if grammar.admits(text)] == ["<a>", "<b>"]
+
+
 def test_prose_is_a_line_of_sentences() -> None:
     assert prose(240) == r'root ::= [A-Z] [^\n\x00-\x1f]{10,240} [.] "\n"?'
 
@@ -424,6 +429,40 @@ def test_half_open_and_large_ranges_hold(one: int, other: int, chance: random.Ra
         assert grammar.admits(str(low if part.low is not None else high))
 
 
+LIMITS = st.none() | st.integers(-200, 200) | st.floats(-200, 200)
+
+
+@given(LIMITS, LIMITS, CHANCES)
+def test_the_decimals_of_a_range_lie_within_it_and_its_whole_numbers_are_among_them(
+    one: float | None, other: float | None, chance: random.Random
+) -> None:
+    low, high = sorted((one, other)) if one is not None and other is not None else (one, other)
+    whole = [n for n in range(-200, 201) if (low is None or low <= n) and (high is None or n <= high)]
+    schema = {"type": "number", "minimum": low, "maximum": high}
+    if not whole:
+        assert "a whole number between them" in complaint(lambda: json_schema(schema))[0]
+        return
+    part = json_schema(schema)
+    grammar = Gbnf(gbnf(part.pattern()))
+    for _ in range(5):
+        part.read(json.loads(grammar.sample(chance)))
+    for number in range(-200, 200, 19):
+        assert grammar.admits(str(number)) == (number in whole)
+        if number >= 0 and number in whole and number + 1 in whole:
+            assert grammar.admits(f"{number}.25")
+
+
+@given(st.dictionaries(st.text('aé"\\ ', min_size=1, max_size=5), st.integers(0, 9), max_size=4))
+def test_an_object_of_any_names_holds_values_of_one_schema(value: dict[str, int]) -> None:
+    part = json_schema({"type": "object", "additionalProperties": {"type": "integer", "minimum": 0}})
+    grammar = Gbnf(gbnf(part.pattern()))
+    assert grammar.admits(compact(value))
+    assert part.read(value) == value
+    assert not grammar.admits(compact(value | {"a": -1}))
+    assert complaint(lambda: part.read(value | {"a": "x"}))[0] == "a: expected a whole number, found 'x'"
+    assert complaint(lambda: part.read([]))[0] == "expected an object, found []"
+
+
 class Line(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
     of: str
@@ -476,7 +515,15 @@ def test_an_object_has_its_required_properties_and_any_of_the_others(required: l
             "unsupported keyword 'format': with string these are: type, minLength, maxLength, pattern",
             ("format",),
         ),
-        ({"type": "number", "minimum": 0}, "unsupported keyword 'minimum': with number these are: type", ("minimum",)),
+        (
+            {"type": "number", "multipleOf": 2},
+            "unsupported keyword 'multipleOf': with number these are: type, minimum, maximum",
+            ("multipleOf",),
+        ),
+        ({"type": "number", "minimum": True}, "minimum: expected a number of at most 16 digits", ("minimum",)),
+        ({"type": "number", "maximum": float("inf")}, "maximum: expected a number of at most 16", ("maximum",)),
+        ({"type": "number", "minimum": 1, "maximum": 0.5}, "minimum is larger than maximum", ("minimum",)),
+        ({"type": "number", "minimum": 0.1, "maximum": 0.9}, "minimum and maximum: a grammar needs", ("minimum",)),
         ({"anyOf": [{"type": "null"}], "type": "null"}, "unsupported keyword 'type': with anyOf", ("type",)),
         ({"anyOf": []}, "anyOf: expected a list that is not empty, found []", ("anyOf",)),
         ({"enum": [[]]}, "enum: expected texts, numbers, true, false or null", ("enum",)),
@@ -498,8 +545,18 @@ def test_an_object_has_its_required_properties_and_any_of_the_others(required: l
         ({"type": "integer", "minimum": 10**17}, "minimum: expected a whole number of at most 16", ("minimum",)),
         (
             {"type": "object", "additionalProperties": True},
+            "additionalProperties: only false is supported, or a schema where there are no properties",
+            ("additionalProperties",),
+        ),
+        (
+            {"type": "object", "properties": {"a": {"type": "null"}}, "additionalProperties": {"type": "null"}},
             "additionalProperties: only false is supported",
             ("additionalProperties",),
+        ),
+        (
+            {"type": "object", "additionalProperties": {"type": "x"}},
+            "unknown type 'x'",
+            ("additionalProperties", "type"),
         ),
         ({"type": "object", "properties": []}, "properties: expected a mapping", ("properties",)),
         (

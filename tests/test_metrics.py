@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from engine.errors import ContentError, UsageError
 from engine.records import Example, Prediction
+from engine.tasks.answers import normalized, same_value
 from engine.tasks.metrics import METRICS, Metric, load_metric
 from engine.tasks.taskfile import load_task
 
@@ -61,6 +62,45 @@ def score(metric: str, text: str, *accepted: str) -> float:
         ("json_fields", "} {", ('{"a": 1}',), 0),
         ("json_fields", '{"a":' * 100_000, ('{"a": 1}',), 0),
         ("json_fields", '{"a": 2}', ('{"a": 1}', '{"a": 2}'), 1),
+        ("tool_call", '{"name": "f", "arguments": {"a": 1, "b": "X  y"}}', ('{"f": {"b": "x Y", "a": 1.0}}',), 1),
+        ("tool_call", '{"name": "f", "arguments": "{\\"a\\": 1}"}', ('{"name": "f", "arguments": {"a": 1}}',), 1),
+        ("tool_call", 'Sure [1]: [{"f": {"a": true}}].', ('[{"f": {"a": true}}]',), 1),
+        ("tool_call", '{"f": {"a": true}}', ('[{"f": {"a": 1}}]',), 0),
+        ("tool_call", '{"F": {"a": 1}}', ('{"f": {"a": 1}}',), 0),
+        ("tool_call", '{"f": {"a": 1, "b": 2}}', ('{"f": {"a": 1}}',), 0),
+        ("tool_call", '{"f": {"a": 1}}', ('{"f": {"a": 1, "b": 2}}',), 0),
+        ("tool_call", '{"f": {"a": 2}}', ('{"f": {"a": 1}}', '{"f": {"a": 2}}'), 1),
+        ("tool_call", '{"f": {"a": "1"}}', ('{"f": {"a": 1}}',), 0),
+        ("tool_call", '{"f": {"a": [1, {"b": "C"}]}}', ('{"f": {"a": [1.0, {"b": " c"}]}}',), 1),
+        ("tool_call", '{"f": {"a": [2, 1]}}', ('{"f": {"a": [1, 2]}}',), 0),
+        ("tool_call", '{"f": {}}', ('{"name": "f", "arguments": {}}',), 1),
+        ("tool_call", '{"f": {}}', ('{"name": "g", "arguments": {}}',), 0),
+        ("tool_call", '[{"f": {}}, {"g": {}}]', ('[{"f": {}}, {"g": {}}]',), 1),
+        ("tool_call", '[{"g": {}}, {"f": {}}]', ('[{"f": {}}, {"g": {}}]',), 0),
+        ("tool_call", '{"f": {}}', ('[{"f": {}}, {"f": {}}]',), 0),
+        ("tool_call", "[]", ("[]",), 0),
+        ("tool_call", '{"f": 1}', ('{"f": 1}',), 0),
+        ("tool_call", "call f with a = 1", ('{"f": {"a": 1}}',), 0),
+        ("tool_call", '{"f": {"a":' * 100_000, ('{"f": {"a": 1}}',), 0),
+        ("tool_call", '{"f": {"a": ' + "[" * 900 + "]" * 900 + "}}", ('{"f": {"a": 1}}',), 0),
+        # what an accepted answer lists for each argument, "" where it may be left out
+        ("tool_call", '{"f": {"a": "oslo"}}', ('{"f": {"a": ["Oslo", "Oslo, Norway"], "b": ["C", ""]}}',), 1),
+        (
+            "tool_call",
+            '{"f": {"a": "Oslo, Norway", "b": "c"}}',
+            ('{"f": {"a": ["Oslo", "Oslo, Norway"], "b": ["C", ""]}}',),
+            1,
+        ),
+        ("tool_call", '{"f": {"a": "Oslo", "b": "F"}}', ('{"f": {"a": ["Oslo"], "b": ["C", ""]}}',), 0),
+        ("tool_call", '{"f": {"b": "C"}}', ('{"f": {"a": ["Oslo"], "b": ["C", ""]}}',), 0),
+        ("tool_call", '{"f": {"a": "Oslo", "c": 1}}', ('{"f": {"a": ["Oslo"]}}',), 0),
+        ("tool_call", '{"f": {"a": [1, 2.0]}}', ('{"f": {"a": [[1, 2], [3]]}}',), 1),
+        ("tool_call", '{"f": {"a": [1, 2]}}', ('{"f": {"a": [1, 2]}}',), 1),
+        ("tool_call", '{"f": {"a": {"w": 20}}}', ('{"f": {"a": [{"w": [20], "h": [12, ""]}]}}',), 1),
+        ("tool_call", '{"f": {"a": {"w": 21}}}', ('{"f": {"a": [{"w": [20], "h": [12, ""]}]}}',), 0),
+        ("tool_call", '{"f": {"a": [{"w": 20}]}}', ('{"f": {"a": [[{"w": [20, 21]}]]}}',), 1),
+        ("tool_call", '{"f": {}}', ('{"f": {"a": [""]}}',), 1),
+        ("tool_call", '{"name": "f", "arguments": {"a": 1}}', ('{"name": "f", "arguments": {"a": [1]}}',), 0),
     ],
 )
 def test_a_case_worked_by_hand(metric: str, text: str, accepted: tuple[str, ...], expected: float) -> None:
@@ -138,6 +178,15 @@ def test_json_fields_is_symmetric_and_full_only_for_equal_objects(one: object, o
     value = score("json_fields", json.dumps(one), json.dumps(other))
     assert value == score("json_fields", json.dumps(other), json.dumps(one))
     assert (value == 1) == (json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True))
+
+
+@given(JSON, JSON)
+def test_a_tool_call_is_right_for_equal_arguments_alone_in_either_form(one: object, other: object) -> None:
+    plain, short = json.dumps({"name": "f", "arguments": one}), json.dumps({"f": other})
+    value = score("tool_call", plain, short)
+    assert value == score("tool_call", short, plain)
+    assert value == same_value(one, other, normalized)
+    assert score("tool_call", plain, plain) == 1
 
 
 @given(st.text(max_size=30), st.text(max_size=30))

@@ -14,6 +14,7 @@ from engine.errors import ContentError, UsageError
 from engine.program.graph import Program
 from engine.program.parameters import Bias, Demos, Parameter, Text
 from engine.program.saved import is_saved_program
+from engine.program.userlayers import load_layers
 from engine.store.rows import RunRow
 from engine.store.store import Store
 
@@ -82,6 +83,7 @@ def _program(store: Store, run: RunRow, which: str) -> Program:
     mapping = store.program(run.report[which]["fingerprint"])
     if mapping is None:
         raise ContentError(f"{store.path}: the {which} program of {run.id} is not in this store")
+    load_layers(run.settings.get("layers", []), Path(), f"run {run.id}")
     return Program.from_mapping(mapping)
 
 

@@ -94,7 +94,8 @@ def _choose_run(
         if found:
             kept: Any = {**found.settings, **({"budget": budget} if budget else {})}
             found = replace(found, settings=dict(kept))
-            kept.pop("identity", None)
+            for name in ("identity", "layers"):
+                kept.pop(name, None)
             task = with_runtime(with_model(task, kept.pop("model")), {**kept.pop("runtime", {}), **common.runtime})
             return override(task, **{**kept, "proposers": tuple(kept["proposers"])}), found, True
         terminal.complain("no unfinished run of this task and seed; beginning a new one")

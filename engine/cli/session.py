@@ -77,7 +77,7 @@ def saved_runtime(
     Raises:
         ModelError: the model's file is not the one the program was made for.
     """
-    with open_runtime(saved.model, store=store_path(path, store), folder=path.parent, settings=settings) as runtime:
+    with open_runtime(saved.model, store=store_path(path, store), folder=saved.folder, settings=settings) as runtime:
         check_model(saved, runtime, path)
         yield runtime
         _tell_notes(runtime)

@@ -2,16 +2,17 @@
 
 The DAG is walked in reverse, once per trace (TextGrad; Yuksekgonul 2024, section 3). The gradient of the program's
 output is the loss in words. At each node the layer's own rule (`Layer.backward`) turns the gradient of its output,
-which is what its consumers said about it, into gradients of its parameters and of each input that another node wrote;
-the latter become part of that node's output gradient. A node that no failure reaches is left in peace. Critiques of one
-parameter are gathered into one `Feedback`, in the order of the traces. Right executions give none.
+which is what its consumers said about each of its fields, into gradients of its parameters and of each input that
+another node wrote; the latter become part of that node's output gradient. A node that no failure reaches is left in
+peace. Critiques of one parameter are gathered into one `Feedback`, in the order of the traces. Right executions give
+none.
 """
 
 from collections.abc import Sequence
 
 from engine.flows import Flow, together
 from engine.program.graph import Program
-from engine.program.parameters import Text
+from engine.program.parameters import Source, Text
 from engine.records import Feedback, Trace
 
 _MAX_CRITIQUES = 6
@@ -25,7 +26,7 @@ def backward(program: Program, traces: Sequence[Trace]) -> Flow[list[Feedback]]:
     walked = yield from together([_walk(program, trace) for trace in failed])
     feedback: list[Feedback] = []
     for name, parameter in program.parameters.items():
-        if not isinstance(parameter, Text):
+        if not isinstance(parameter, Text | Source):
             continue
         critiques: dict[str, str] = {}
         for trace, gradients in zip(failed, walked, strict=True):
@@ -45,13 +46,13 @@ def _walk(program: Program, trace: Trace) -> Flow[Gradients]:
         step = steps.get(node.name)
         if step is None:
             continue
-        said = [text for field in node.layer.outputs for text in gradients.get(f"{node.name}.{field}", [])]
+        said = {field: list(gradients.get(f"{node.name}.{field}", ())) for field in node.layer.outputs}
         if step.error:
-            said.append(f"The step failed: {step.error}.")
-        if not said:
+            said[node.layer.outputs[-1]].append(f"The step failed: {step.error}.")
+        if not any(said.values()):
             continue
         written = tuple(name for name, reference in node.sources.items() if "." in reference)
-        found = yield from node.layer.backward(step, said, written)
+        found = yield from node.layer.backward_by_field(step, said, written)
         for name, texts in found.parameters.items():
             gradients.setdefault(f"{node.name}.{name}", []).extend(texts)
         for name, texts in found.inputs.items():

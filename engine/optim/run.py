@@ -46,6 +46,7 @@ def new_run(task: Task) -> RunRow:
             "budget": settings.budget,
             "optimizer_model": settings.optimizer_model,
             "runtime": asdict(task.file.runtime),
+            "layers": [str((task.folder / file).resolve()) for file in task.file.layers],
         },
     )
 
@@ -76,7 +77,8 @@ class Bench:
         name = self.task.file.model
         if name.lower().endswith(".gguf") and not name.startswith("hf:"):
             name = str((self.task.folder / name).resolve())
-        return SavedProgram(self.task.file.name, name, self.runtime.backend("task").sha256, program)
+        sha256 = self.runtime.backend("task").sha256
+        return SavedProgram(self.task.file.name, name, sha256, program, self.task.folder, self.task.file.layers)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from typing import Any, Self
 from engine.errors import ContentError
 from engine.flows import Flow
 from engine.program.critique import Gradients
-from engine.program.layer import Layer, Outside, check_name, read_layer
+from engine.program.layer import LAYERS, Layer, Outside, check_name, layer_kind, read_layer
 from engine.program.parameters import Parameter
 from engine.program.settings import plain_settings, read_settings
 from engine.records import Step
@@ -72,9 +72,15 @@ class Composite(Layer):
         parts = {name: self.parts[name].with_parameters(given) for name, given in inner.items()}
         return replace(self.with_parts(parts), **own)  # type: ignore[type-var]
 
-    def part_backward(self, part: str, step: Step, said: Sequence[str], wanted: tuple[str, ...]) -> Flow[Gradients]:
-        """What a part's own rule says, with its parameters under the part's name."""
-        inner = yield from self.parts[part].backward(step, said, wanted)
+    def part_backward(
+        self, part: str, step: Step, said: Sequence[str] | Mapping[str, Sequence[str]], wanted: tuple[str, ...]
+    ) -> Flow[Gradients]:
+        """What a part's own rule says, with its parameters under the part's name; `said` may be told apart by field."""
+        rule = self.parts[part]
+        if isinstance(said, Mapping):
+            inner = yield from rule.backward_by_field(step, said, wanted)
+        else:
+            inner = yield from rule.backward(step, said, wanted)
         found = Gradients()
         found.add(Gradients(inner.parameters), part)
         found.add(Gradients(inputs=inner.inputs))
@@ -122,6 +128,14 @@ class Composite(Layer):
                     key: read_part(value, output, inputs, (item.name, key)) for key, value in spec.items()
                 }
         return parts
+
+
+def part_outputs(spec: Any, name: str) -> tuple[str, ...]:
+    """Output fields as a part's mapping declares them; just `name` where it is no layer, as reading it will say."""
+    try:
+        return LAYERS[layer_kind(spec)].declared_outputs(spec, name)
+    except ContentError:
+        return (name,)
 
 
 def read_part(spec: Any, output: str, inputs: tuple[str, ...], path: tuple[str, ...]) -> Layer:

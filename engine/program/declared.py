@@ -6,6 +6,8 @@ from typing import Any
 import engine.program.layers  # noqa: F401 (makes the layers known)
 from engine.errors import ContentError
 from engine.program.graph import Program
+from engine.program.library import architecture_nodes
+from engine.program.userlayers import load_layers
 from engine.tasks.schema import Task
 from engine.tasks.splits import Splits
 
@@ -16,8 +18,9 @@ def declared_program(task: Task, splits: Splits) -> Program:
     Raises:
         ContentError: file:line and what is wrong with the program, its inputs or its labels.
     """
+    load_layers(task.file.layers, task.folder, task.where(("layers",)))
     declared = _nodes(task)
-    full = declared is not task.file.program
+    full = declared is task.file.program.get("nodes")
     base = ("nodes",) if full else ()
     nodes = {name: _with_labels(spec, splits, task, (*base, name)) for name, spec in declared.items()}
     try:
@@ -34,8 +37,20 @@ def declared_program(task: Task, splits: Splits) -> Program:
 
 def _nodes(task: Task) -> Mapping[str, Any]:
     declared = task.file.program
+    if isinstance(declared.get("architecture"), str):
+        return _stock(task, declared)
     inner = declared.get("nodes")
     return inner if isinstance(inner, Mapping) and "layer" not in inner else declared
+
+
+def _stock(task: Task, declared: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The nodes of the architecture that the task names. Its inputs are the task's where it lists none."""
+    settings = {key: value for key, value in declared.items() if key not in ("architecture", "inputs")}
+    inputs = tuple(declared.get("inputs", task.file.data.inputs))
+    try:
+        return architecture_nodes(declared["architecture"], inputs, settings)
+    except ContentError as error:
+        raise ContentError(f"{task.where(('program', *error.path))}: {error}") from None
 
 
 def _with_labels(spec: Any, splits: Splits, task: Task, path: tuple[str, ...]) -> Any:

@@ -206,8 +206,10 @@ class _Writer:
 
     def _between_others(self, pattern: Pattern) -> _Written:
         """In parentheses where its neighbours would become part of an alternative."""
+        while isinstance(pattern, Either) and len(pattern.options) == 1:
+            pattern = pattern.options[0]
         written = self.write(pattern)
-        if isinstance(pattern, Either) and len(pattern.options) > 1 and not written.atom:
+        if isinstance(pattern, Either) and not written.atom:
             return _Written(f"({written.text})", written.elements + 1)
         return written
 

@@ -1,15 +1,18 @@
 """JSON Schema: the part of it that a grammar can follow, read once into parts.
 
-    object    properties, required, additionalProperties: false (meant even where it is not written)
+    object    properties, required, additionalProperties: false (meant even where it is not written), or in place of
+              properties the schema of every value
     array     items, minItems, maxItems
     string    minLength, maxLength, or pattern: ^…$
-    integer   minimum, maximum                number, boolean, null
+    integer   minimum, maximum                number    minimum, maximum, a whole number between them
+    boolean, null
     enum, const (of texts, numbers, true, false, null), anyOf, oneOf (read as anyOf), $ref to #/$defs without circles
 
 llama-cpp-python has a converter too. Importing it loads llama.cpp, it skips keywords it does not know without a word,
 and its numbers and white space have no end.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -19,6 +22,7 @@ from engine.program.json_values import (
     MAX_DIGITS,
     AnyOf,
     Array,
+    Entries,
     Fixed,
     Integer,
     Number,
@@ -34,15 +38,15 @@ from engine.tasks.textfile import is_whole
 
 Path = tuple[str | int, ...]
 
-_MAX_DEPTH = 24
+MAX_DEPTH = 24
 _MAX_PARTS = 500
 _NOTES = ("title", "description", "default", "examples", "$comment", "$schema", "$defs")
-_KEYWORDS = {
+KEYWORDS = {
     "object": ("properties", "required", "additionalProperties"),
     "array": ("items", "minItems", "maxItems"),
     "string": ("minLength", "maxLength", "pattern"),
     "integer": ("minimum", "maximum"),
-    "number": (),
+    "number": ("minimum", "maximum"),
     "boolean": (),
     "null": (),
 }
@@ -80,8 +84,8 @@ class _Reader:
         self._depth += 1
         if self._parts > _MAX_PARTS:
             raise ContentError(f"a schema of more than {_MAX_PARTS} parts, its $refs written out", path)
-        if self._depth > _MAX_DEPTH:
-            raise ContentError(f"a schema nested deeper than {_MAX_DEPTH}", path)
+        if self._depth > MAX_DEPTH:
+            raise ContentError(f"a schema nested deeper than {MAX_DEPTH}", path)
         part = self._read(schema, path, within)
         self._depth -= 1
         return part
@@ -100,11 +104,11 @@ class _Reader:
         kind = schema.get("type")
         if "enum" in schema or "const" in schema:
             return _fixed(schema, kind, path)
-        if not isinstance(kind, str) or kind not in _KEYWORDS:
-            known = nearest(kind, list(_KEYWORDS)) if isinstance(kind, str) else f"one of {', '.join(_KEYWORDS)}"
+        if not isinstance(kind, str) or kind not in KEYWORDS:
+            known = nearest(kind, list(KEYWORDS)) if isinstance(kind, str) else f"one of {', '.join(KEYWORDS)}"
             found = f"unknown type {kind!r}" if "type" in schema else "a schema without a type"
             raise ContentError(f"{found}: {known}", (*path, "type") if "type" in schema else path)
-        _check_keywords(schema, ("type", *_KEYWORDS[kind]), kind, path)
+        _check_keywords(schema, ("type", *KEYWORDS[kind]), kind, path)
         match kind:
             case "object":
                 return self._object(schema, path, within)
@@ -117,19 +121,24 @@ class _Reader:
                 return _string(schema, path)
             case "integer":
                 low, high = (_whole(schema, name, path) for name in ("minimum", "maximum"))
-                if low is not None and high is not None and low > high:
-                    raise ContentError("minimum is larger than maximum", (*path, "minimum"))
+                _check_order(low, high, path)
                 return Integer(low, high)
             case "number":
-                return Number()
+                return _number(schema, path)
             case "boolean":
                 return Fixed((True, False))
         return Fixed((None,))
 
     def _object(self, schema: Mapping[str, Any], path: Path, within: tuple[str, ...]) -> Part:
         properties, required = schema.get("properties", {}), schema.get("required", [])
-        if schema.get("additionalProperties", False) is not False:
-            raise ContentError("additionalProperties: only false is supported", (*path, "additionalProperties"))
+        others = schema.get("additionalProperties", False)
+        if isinstance(others, Mapping) and not properties and not required:
+            return Entries(self.part(others, (*path, "additionalProperties"), within))
+        if others is not False:
+            raise ContentError(
+                "additionalProperties: only false is supported, or a schema where there are no properties",
+                (*path, "additionalProperties"),
+            )
         if not isinstance(properties, Mapping) or not all(isinstance(name, str) for name in properties):
             raise ContentError("properties: expected a mapping of schemas by name", (*path, "properties"))
         if not isinstance(required, list):
@@ -166,6 +175,29 @@ def _fixed(schema: Mapping[str, Any], kind: Any, path: Path) -> Part:
         if not isinstance(value, known) or (isinstance(value, bool) and kind in ("integer", "number")):
             raise ContentError(f"{keyword}: {compact(value)} is no {kind}", (*path, keyword))
     return Fixed(tuple(values))
+
+
+def _number(schema: Mapping[str, Any], path: Path) -> Part:
+    limits = []
+    for name in ("minimum", "maximum"):
+        value = schema.get(name)
+        if value is not None and (
+            isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < 10**MAX_DIGITS
+        ):
+            raise ContentError(
+                f"{name}: expected a number of at most {MAX_DIGITS} digits, found {shown(value)}", (*path, name)
+            )
+        limits.append(value)
+    low, high = limits
+    _check_order(low, high, path)
+    if low is not None and high is not None and math.ceil(low) > math.floor(high):
+        raise ContentError("minimum and maximum: a grammar needs a whole number between them", (*path, "minimum"))
+    return Number(low, high)
+
+
+def _check_order(low: float | None, high: float | None, path: Path) -> None:
+    if low is not None and high is not None and low > high:
+        raise ContentError("minimum is larger than maximum", (*path, "minimum"))
 
 
 def _string(schema: Mapping[str, Any], path: Path) -> Part:

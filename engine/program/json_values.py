@@ -29,6 +29,7 @@ from engine.tasks.taskfile import nearest
 from engine.tasks.textfile import is_whole
 
 _TEXT_CHARS = 200
+_NAME_CHARS = 40
 _ITEMS = 16
 MAX_DIGITS = 16
 _SPACE = optional(Exactly(" "))
@@ -39,10 +40,10 @@ _QUOTED = {'"': '\\"', "\\": "\\\\"}
 _PLAIN = OneOf(without(LINE.ranges, tuple((ord(character), ord(character)) for character in _QUOTED)))
 _CHARACTER = Either((_PLAIN, Then((Exactly("\\"), OneOf(tuple((ord(c), ord(c)) for c in '"\\bfnrt'))))))
 
+_FRACTION = optional(Then((Exactly("."), Repeat(DIGIT, 1, MAX_DIGITS))))
+
 INTEGER: Pattern = Then((_SIGN, _WHOLE))
-NUMBER: Pattern = Then(
-    (_SIGN, _WHOLE, optional(Then((Exactly("."), Repeat(DIGIT, 1, MAX_DIGITS)))), optional(_EXPONENT))
-)
+NUMBER: Pattern = Then((_SIGN, _WHOLE, _FRACTION, optional(_EXPONENT)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,10 +120,25 @@ class Integer:
 
 @dataclass(frozen=True, slots=True)
 class Number:
-    """A finite number."""
+    """A finite number within limits, between which there is a whole one.
+
+    With a limit the pattern has no exponents and keeps to the whole numbers within the limits, and to fractions
+    between two of them: of -0.5 to 2.5 it describes 0 to 2.
+    """
+
+    low: float | None = None
+    high: float | None = None
 
     def pattern(self) -> Pattern:
-        return NUMBER
+        if self.low is None and self.high is None:
+            return NUMBER
+        most = 10**MAX_DIGITS - 1
+        low = -most if self.low is None else math.ceil(self.low)
+        high = most if self.high is None else math.floor(self.high)
+        options: list[Pattern] = [_decimals(max(0, low), high)] if high >= 0 else []
+        if low < 0:
+            options.append(Then((Exactly("-"), _decimals(max(0, -high), -low))))
+        return options[0] if len(options) == 1 else Either(tuple(options))
 
     def read(self, value: Any, place: str = "") -> float:
         """The number as a float, -0 as 0."""
@@ -132,6 +148,9 @@ class Number:
             number = math.nan
         if not math.isfinite(number):
             _refuse("a number", value, place)
+        if (self.low is not None and number < self.low) or (self.high is not None and number > self.high):
+            low, high = ("…" if limit is None else limit for limit in (self.low, self.high))
+            _refuse(f"a number from {low} to {high}", value, place)
         return number
 
 
@@ -199,6 +218,24 @@ class Object:
 
 
 @dataclass(frozen=True, slots=True)
+class Entries:
+    """An object with any names, every value of one part."""
+
+    value: "Part"
+
+    def pattern(self) -> Pattern:
+        pair = Then((String(1, _NAME_CHARS).pattern(), Exactly(":"), _SPACE, self.value.pattern()))
+        rest = Repeat(Then((Exactly(","), _SPACE, pair)), 0, _ITEMS - 1)
+        return Then((Exactly("{"), optional(Then((pair, rest))), Exactly("}")))
+
+    def read(self, value: Any, place: str = "") -> dict[str, Any]:
+        """The object with its names in the order they came in."""
+        if not isinstance(value, dict):
+            _refuse("an object", value, place)
+        return {String().read(name, place): self.value.read(inner, f"{place}.{name}") for name, inner in value.items()}
+
+
+@dataclass(frozen=True, slots=True)
 class AnyOf:
     """A value of the first of these parts that accepts it."""
 
@@ -217,7 +254,7 @@ class AnyOf:
         raise refusal
 
 
-Part = Fixed | String | Integer | Number | Array | Object | AnyOf
+Part = Fixed | String | Integer | Number | Array | Object | Entries | AnyOf
 
 
 def read_json(part: Part, text: str) -> Any:
@@ -264,6 +301,12 @@ def _between(low: int, high: int) -> Pattern:
         first = max(low, 10 ** (digits - 1) if digits > 1 else 0)
         options.append(_numerals(str(first), str(min(high, 10**digits - 1))))
     return options[0] if len(options) == 1 else Either(tuple(options))
+
+
+def _decimals(low: int, high: int) -> Pattern:
+    """The decimal numerals from 0 ≤ low to high; the last of them may only have zeros behind its point."""
+    last = Then((_between(high, high), optional(Exactly(".0"))))
+    return Either((Then((_between(low, high - 1), _FRACTION)), last)) if low < high else last
 
 
 def _numerals(low: str, high: str) -> Pattern:

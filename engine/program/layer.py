@@ -58,6 +58,11 @@ class Layer(ABC):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if "kind" in cls.__dict__:
+            known = LAYERS.get(cls.kind)
+            if known is not None and (known.__module__, known.__name__) != (cls.__module__, cls.__name__):
+                raise ContentError(
+                    f"layer {cls.__name__}: its kind {cls.kind!r} is that of {known.__name__}: rename it"
+                )
             LAYERS[cls.kind] = cls
 
     def __call__(self, *symbols: "Symbol", name: str | None = None) -> "Symbol":
@@ -91,6 +96,12 @@ class Layer(ABC):
         asked = [*texts, *map(label, wanted)]
         answers = yield from together([critique(step, said, what, about) for what in asked])
         return Gradients.of(texts, answers[: len(texts)], wanted, answers[len(texts) :])
+
+    def backward_by_field(
+        self, step: Step, said: Mapping[str, Sequence[str]], wanted: tuple[str, ...]
+    ) -> Flow[Gradients]:
+        """`backward`, given what was said of each output field; by default all of it is said of the whole."""
+        return self.backward(step, [text for name in self.outputs for text in said.get(name, ())], wanted)
 
     def cost(self, inputs: Mapping[str, int]) -> Cost:
         """At most what one example costs, given the tokens of each input; by default nothing."""

@@ -42,6 +42,18 @@ class Text:
 
 
 @dataclass(frozen=True, slots=True)
+class Source:
+    """Code in Python, run in the sandbox. Whether it is right is seen when it runs."""
+
+    value: str
+    max_chars: int = 8000
+
+    def check(self, value: Any) -> str:
+        """Text that is neither blank nor longer than `max_chars`."""
+        return Text(self.value, self.max_chars).check(value)
+
+
+@dataclass(frozen=True, slots=True)
 class Demos:
     """Solved examples, in the order in which the prompt shows them, each with all fields of its node.
 
@@ -159,4 +171,4 @@ def _finite(value: Any) -> float | None:
     return number if math.isfinite(number) else None
 
 
-Parameter = Text | Demos | Choice | Number | Bias
+Parameter = Text | Source | Demos | Choice | Number | Bias

@@ -1,11 +1,13 @@
 """Saved programs: one self-contained YAML file that holds all it takes to run the program again.
 
 It names the model and the hash of its file, the program with its labels and inputs, and nothing that depends on when
-or where it was written: equal programs give equal bytes.
+it was written: equal programs give equal bytes. Where a program needs more than the model (layers of the user's own,
+indexes, tools), the file names the folder they are in, from its own place.
 """
 
+import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,25 +16,36 @@ import yaml
 import engine.program.layers  # noqa: F401 (makes the layers known)
 from engine.errors import ContentError
 from engine.program.graph import Program
+from engine.program.userlayers import load_layers
 from engine.tasks.taskfile import nearest, read_yaml
 
-_KEYS = ["localgrad", "name", "model", "program"]
+_KEYS = ["localgrad", "name", "model", "folder", "layers", "program"]
 _MODEL_KEYS = ["name", "sha256"]
 
 
 @dataclass(frozen=True, slots=True)
 class SavedProgram:
-    """A program with the model it was made for. `model_sha256` hashes its file; it is empty for a model without one."""
+    """A program with the model it was made for. `model_sha256` hashes its file; it is empty for a model without one.
+
+    `folder` is where paths in the program start from, and those of `layers`, files with layers of the user's own.
+    """
 
     name: str
     model: str
     model_sha256: str
     program: Program
+    folder: Path = field(default=Path(), compare=False)
+    layers: tuple[str, ...] = ()
 
     def save(self, path: Path) -> None:
         """Write the file, whole or not at all."""
-        model = {"name": self.model, "sha256": self.model_sha256}
-        mapping = {"localgrad": 1, "name": self.name, "model": model, "program": self.program.to_mapping()}
+        mapping: dict[str, Any] = {"localgrad": 1, "name": self.name}
+        mapping["model"] = {"name": self.model, "sha256": self.model_sha256}
+        if self.layers or self.program.outside:
+            mapping["folder"] = Path(os.path.relpath(self.folder, path.parent)).as_posix()
+        if self.layers:
+            mapping["layers"] = list(self.layers)
+        mapping["program"] = self.program.to_mapping()
         text = yaml.dump(mapping, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110)
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(path.suffix + ".part")
@@ -59,6 +72,12 @@ def load_saved(path: Path) -> SavedProgram:
         if not isinstance(model.get(key), str):
             line = lines.get(("model", key), lines[("model",)])
             raise ContentError(f"{path}:{line}: model.{key}: expected text in quotes, found {model.get(key)!r}")
+    folder, layers = data.get("folder", "."), data.get("layers", [])
+    if not isinstance(folder, str):
+        raise ContentError(f"{path}:{lines[('folder',)]}: folder: expected text in quotes, found {folder!r}")
+    if not isinstance(layers, list) or not all(isinstance(file, str) for file in layers):
+        raise ContentError(f"{path}:{lines[('layers',)]}: layers: expected a list of files, found {layers!r}")
+    load_layers(layers, path.parent / folder, f"{path}:{lines.get(('layers',), 1)}")
     try:
         program = Program.from_mapping(data["program"])
     except ContentError as error:
@@ -66,7 +85,8 @@ def load_saved(path: Path) -> SavedProgram:
         while wrong not in lines:
             wrong = wrong[:-1]
         raise ContentError(f"{path}:{lines[wrong]}: {error}") from None
-    return SavedProgram(str(data.get("name", path.stem)), model["name"], model["sha256"], program)
+    name = str(data.get("name", path.stem))
+    return SavedProgram(name, model["name"], model["sha256"], program, path.parent / folder, tuple(layers))
 
 
 def is_saved_program(path: Path) -> bool:

@@ -6,6 +6,7 @@ contains           1 where an accepted answer stands in the text
 numeric            1 where the last number of the text is an accepted number
 token_f1           overlap of words, best accepted answer (SQuAD; Rajpurkar 2016, with its normalization)
 json_fields        share of an accepted JSON object's fields that the text's object repeats (1 is 1.0, true is not 1)
+tool_call          1 where the text is a call of a tool whose name and arguments are all accepted (see tool_calls.py)
 choice_likelihood  the probability that the program gave to the accepted choices
 """
 
@@ -20,8 +21,10 @@ from dataclasses import dataclass
 from engine.errors import ContentError
 from engine.records import Example, Prediction
 from engine.statistics import mean
+from engine.tasks.answers import normalized, same_value
 from engine.tasks.schema import Task, UserMetric
 from engine.tasks.taskfile import nearest
+from engine.tasks.tool_calls import read_calls, same_calls
 from engine.tasks.usercode import blamed, load_function
 
 PerExample = Callable[[Prediction, Example], float]
@@ -67,11 +70,6 @@ def load_metric(task: Task) -> Metric:
     if named not in METRICS:
         raise ContentError(f"{task.where(('metric',))}: unknown metric {named!r}: {nearest(named, sorted(METRICS))}")
     return METRICS[named]
-
-
-def normalized(text: str) -> str:
-    """Lower case, white space folded: what exact_match compares."""
-    return " ".join(text.casefold().split())
 
 
 def _accepted(example: Example) -> tuple[str, ...]:
@@ -138,24 +136,16 @@ def _shared_fields(found: dict[str, object] | None, wanted: dict[str, object] | 
         return 0.0
     fields = found.keys() | wanted.keys()
     return (
-        sum(1 for name in fields if name in found and name in wanted and _same(found[name], wanted[name])) / len(fields)
+        sum(1 for name in fields if name in found and name in wanted and same_value(found[name], wanted[name]))
+        / len(fields)
         if fields
         else 1.0
     )
 
 
-def _same(found: object, wanted: object) -> bool:
-    """Whether two JSON values are equal: 1 is 1.0, but true is not 1, at whatever depth."""
-    pairs = [(found, wanted)]
-    while pairs:  # no recursion: JSON may be nested more deeply than Python calls may be
-        one, other = pairs.pop()
-        if isinstance(one, dict) and isinstance(other, dict) and one.keys() == other.keys():
-            pairs += [(one[name], other[name]) for name in one]
-        elif isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
-            pairs += zip(one, other, strict=True)
-        elif isinstance(one, dict | list) or isinstance(one, bool) != isinstance(other, bool) or one != other:
-            return False
-    return True
+def _tool_call(prediction: Prediction, example: Example) -> float:
+    found = read_calls(prediction.text)
+    return float(any(same_calls(found, read_calls(answer)) for answer in _accepted(example)))
 
 
 def _choice_likelihood(prediction: Prediction, example: Example) -> float:
@@ -196,6 +186,7 @@ METRICS = {
         Metric("numeric", _numeric),
         Metric("token_f1", _token_f1),
         Metric("json_fields", _json_fields),
+        Metric("tool_call", _tool_call),
         Metric("choice_likelihood", _choice_likelihood),
     )
 }

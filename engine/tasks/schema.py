@@ -86,13 +86,17 @@ class RuntimeSettings:
 @_strict
 @dataclass(frozen=True, slots=True)
 class TaskFile:
-    """A whole task file. `program` stays a mapping here; the program layer reads it."""
+    """A whole task file. `program` stays a mapping here; the program layer reads it.
+
+    `layers` are Python files with layers of the user's own, relative to the task file.
+    """
 
     version: Literal[1]
     name: Annotated[str, Field(min_length=1, pattern=r"^[\w.-]+$")]
     model: str
     data: Data
     program: Mapping[str, Any]
+    layers: tuple[str, ...] = ()
     metric: str | UserMetric = "exact_match"
     optimize: Optimize = field(default_factory=Optimize)
     runtime: RuntimeSettings = field(default_factory=RuntimeSettings)

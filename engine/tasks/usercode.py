@@ -5,14 +5,14 @@ import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
-from types import TracebackType
+from types import ModuleType, TracebackType
 from typing import Any
 
 from engine.errors import ContentError, LocalgradError, UsageError
 
 
 class blamed(AbstractContextManager[None]):  # noqa: N801 (reads as a verb: with blamed("metric.py:f"))
-    """Turn any ordinary exception of the block into a `ContentError` that starts with `where`."""
+    """Turn any ordinary exception of the block, or its wish to exit, into a `ContentError` that starts with `where`."""
 
     def __init__(self, where: str) -> None:
         self._where = where
@@ -20,8 +20,9 @@ class blamed(AbstractContextManager[None]):  # noqa: N801 (reads as a verb: with
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if isinstance(error, Exception) and not isinstance(error, LocalgradError):
-            raise ContentError(f"{self._where}: {type(error).__name__}: {error}") from error
+        if isinstance(error, Exception | SystemExit) and not isinstance(error, LocalgradError):
+            said = " ".join(str(error).split())
+            raise ContentError(f"{self._where}: {type(error).__name__}{said and ': '}{said}") from error
 
 
 def load_function(reference: str, folder: Path, where: str) -> Callable[..., Any]:
@@ -35,6 +36,19 @@ def load_function(reference: str, folder: Path, where: str) -> Callable[..., Any
     if not file_name or not function_name:
         raise ContentError(f"{where}: write it as file.py:function, not {reference!r}")
     path = folder / file_name
+    function = getattr(load_module(path, where), function_name, None)
+    if not callable(function):
+        raise ContentError(f"{where}: {path} has no function {function_name!r}")
+    return function  # type: ignore[no-any-return]
+
+
+def load_module(path: Path, where: str) -> ModuleType:
+    """A file of Python, read anew.
+
+    Raises:
+        UsageError: no such file.
+        ContentError: it is no Python file, or fails when it is read.
+    """
     if not path.is_file():
         raise UsageError(f"{where}: {path}: no such file")
     spec = importlib.util.spec_from_file_location(f"localgrad_user_{path.stem}", path)
@@ -44,7 +58,4 @@ def load_function(reference: str, folder: Path, where: str) -> Callable[..., Any
     sys.modules[spec.name] = module  # dataclasses look their own module up
     with blamed(f"{where}: {path} fails when it is read"):
         spec.loader.exec_module(module)
-    function = getattr(module, function_name, None)
-    if not callable(function):
-        raise ContentError(f"{where}: {path} has no function {function_name!r}")
-    return function  # type: ignore[no-any-return]
+    return module

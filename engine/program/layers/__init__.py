@@ -1,7 +1,14 @@
 """The layers, one file each. Importing this package makes them known to task files."""
 
+from engine.program.layers.code import Code
+from engine.program.layers.parallel import Parallel
 from engine.program.layers.predict import Predict
 from engine.program.layers.retrieve import Retrieve
+from engine.program.layers.route import Route
+from engine.program.layers.run_code import RunCode
+from engine.program.layers.schema import Schema
 from engine.program.layers.sequential import Sequential
+from engine.program.layers.sql import Sql
+from engine.program.layers.tree_search import TreeSearch
 
-__all__ = ["Predict", "Retrieve", "Sequential"]
+__all__ = ["Code", "Parallel", "Predict", "Retrieve", "Route", "RunCode", "Schema", "Sequential", "Sql", "TreeSearch"]

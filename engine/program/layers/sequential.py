@@ -70,11 +70,24 @@ class Sequential(Composite):
 
     def backward(self, step: Step, said: Sequence[str], wanted: tuple[str, ...]) -> Flow[Gradients]:
         """The chain rule: what a step says of its inputs is what was said of the outputs of the steps before it."""
+        return self._chain(step, said, wanted)
+
+    def backward_by_field(
+        self, step: Step, said: Mapping[str, Sequence[str]], wanted: tuple[str, ...]
+    ) -> Flow[Gradients]:
+        """The same: the fields are the last step's, unless an earlier one failed, which is then told everything."""
+        if step.error is not None:
+            return Composite.backward_by_field(self, step, said, wanted)
+        return self._chain(step, said, wanted)
+
+    def _chain(
+        self, step: Step, said: Sequence[str] | Mapping[str, Sequence[str]], wanted: tuple[str, ...]
+    ) -> Flow[Gradients]:
         found = Gradients()
         about: dict[str, list[str]] = {}
         for number, inner in reversed(list(enumerate(step.steps))):
             last = number == len(step.steps) - 1
-            heard = list(said) if last else [text for name in inner.outputs for text in about.pop(name, [])]
+            heard = said if last else {name: about.pop(name) for name in inner.outputs if name in about}
             if heard:
                 before = {name for earlier in step.steps[:number] for name in earlier.outputs}
                 mine = tuple(name for name in inner.inputs if name in before or name in wanted)
