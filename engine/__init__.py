@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from engine.opening import open_runtime as open_runtime
     from engine.program.graph import Program as Program
     from engine.program.layer import Input as Input
+    from engine.program.layers import Agent as Agent
     from engine.program.layers import Code as Code
     from engine.program.layers import Parallel as Parallel
     from engine.program.layers import Predict as Predict
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from engine.program.layers import Schema as Schema
     from engine.program.layers import Sequential as Sequential
     from engine.program.layers import Sql as Sql
+    from engine.program.layers import Tool as Tool
+    from engine.program.layers import ToolCall as ToolCall
     from engine.program.layers import TreeSearch as TreeSearch
     from engine.program.saved import load_saved as load_saved
     from engine.records import Example as Example
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Agent": "engine.program.layers",
     "Code": "engine.program.layers",
     "Example": "engine.records",
     "Input": "engine.program.layer",
@@ -47,6 +51,8 @@ _HOMES = {
     "Schema": "engine.program.layers",
     "Sequential": "engine.program.layers",
     "Sql": "engine.program.layers",
+    "Tool": "engine.program.layers",
+    "ToolCall": "engine.program.layers",
     "TreeSearch": "engine.program.layers",
     "bind": "engine.forward",
     "evaluate": "engine.evaluation",

@@ -11,6 +11,7 @@ from engine.retrieval.service import RetrievalService
 from engine.sandbox.service import SandboxService
 from engine.store.store import Store
 from engine.tasks.schema import RuntimeSettings
+from engine.tools.service import ToolService
 
 
 def open_runtime(
@@ -41,4 +42,8 @@ def open_runtime(
 
 def services(folder: Path) -> dict[Role, Service]:
     """What answers requests that no model answers. Each loads what it needs when it is first asked."""
-    return {"retrieval": RetrievalService(folder), "sandbox": SandboxService(folder)}
+    return {
+        "retrieval": RetrievalService(folder),
+        "sandbox": SandboxService(folder),
+        "tools": ToolService(folder),
+    }

@@ -23,8 +23,8 @@ from engine.records import Chat, Generate, Message
 from engine.tasks.answers import same_value
 from engine.tasks.schema import RuntimeSettings
 from engine.tasks.tool_calls import read_calls, same_calls
-from engine.tasks.tools import call_tool, tool_declaration
 from engine.tasks.usercode import load_function
+from engine.tools.functions import call_tool, tool_declaration
 
 BFCL = Path(__file__).parents[2] / "shared" / "data" / "bfcl_simple"
 needs_bfcl = pytest.mark.skipif(not BFCL.is_dir(), reason="needs the public set bfcl_simple in ../shared/data")

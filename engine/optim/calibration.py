@@ -30,11 +30,11 @@ def bias_parameter(program: Program) -> str | None:
 
 
 def unseen(program: Program, examples: Sequence[Example]) -> list[Example]:
-    """Examples that no demonstration of the program shows."""
+    """Examples that no demonstration of the program shows; a pool never shows an example itself."""
     shown = {
         tuple(sorted(demo.inputs.values()))
         for parameter in program.parameters.values()
-        if isinstance(parameter, Demos)
+        if isinstance(parameter, Demos) and not parameter.nearest
         for demo in parameter.value
     }
     return [example for example in examples if tuple(sorted(example.inputs.values())) not in shown]

@@ -57,13 +57,15 @@ class Source:
 class Demos:
     """Solved examples, in the order in which the prompt shows them, each with all fields of its node.
 
-    What a demo gives for a field of `typed` is a value of its type, and is shown in its canonical form.
+    What a demo gives for a field of `typed` is a value of its type, and is shown in its canonical form. With `nearest`
+    they are a pool: an example is shown only so many, and never itself.
     """
 
     value: tuple[Demo, ...]
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     typed: tuple[Field, ...] = ()
+    nearest: int = 0
 
     def check(self, value: Any) -> tuple[Demo, ...]:
         """Demos (or their mappings) with exactly the node's fields, put into the node's order."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from engine.flows import Flow, together, varied
 from engine.program.layer import Layer, perform
 from engine.records import Step
-from engine.tasks.metrics import normalized
+from engine.tasks.answers import normalized
 
 THOUGHTS = "thoughts"
 

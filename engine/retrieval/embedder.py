@@ -82,6 +82,15 @@ class SentenceEmbedder:
         return [(int(start), int(end)) for start, end in encoded["offset_mapping"] if end > start]
 
 
+def weights_sha256(name: str, folder: Path) -> str:
+    """The hash of an embedder's weights, by which its vectors are known. Loads nothing.
+
+    Raises:
+        ModelMissing, ModelError: as SentenceEmbedder.
+    """
+    return file_sha256(_weights(name, folder))
+
+
 def _weights(name: str, folder: Path) -> Path:
     """The weights' file of a model, whose folder holds the rest."""
     given = (folder / Path(name).expanduser()).resolve()

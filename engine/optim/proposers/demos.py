@@ -10,6 +10,8 @@ likely. What remains is raced on dev.
 
 Deviation from random search over demonstrations: selection uses the calibrated cross-entropy on train, which orders
 sets well on two dozen examples (it did for 27 sets on two tasks), and leaves dev for the race.
+
+A node whose demonstrations are a pool is left as it is: each example finds its own there.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,7 +20,6 @@ from typing import Any
 
 from numpy.random import Generator
 
-from engine.errors import ContentError
 from engine.feedback.losses import mean_loss
 from engine.flows import Flow, together
 from engine.forward import forward
@@ -26,7 +27,8 @@ from engine.optim.calibration import calibrated
 from engine.optim.history import History, Proposal
 from engine.program.graph import Program
 from engine.program.layer import Node
-from engine.program.parameters import Choice, Demo, Demos
+from engine.program.parameters import Choice, Demo, Demos, Parameter
+from engine.program.pool import labelled
 from engine.records import Example, Trace
 
 _SIZES = (8, 16, 4, 24)
@@ -142,28 +144,18 @@ class _Search:
 
 def _demonstrations(history: History, pool: Sequence[Example]) -> Flow[list[tuple[str, dict[str, Demo]]]]:
     """What can be shown: for each usable example its answer and a demo for each node."""
-    nodes = [node for node in history.incumbent.nodes if isinstance(node.parameters().get("demos"), Demos)]
+    nodes = [node for node in history.incumbent.nodes if _takes_a_set(node.parameters().get("demos"))]
     if not nodes:
         return []
     if len(history.incumbent.nodes) == 1 and len(nodes[0].layer.outputs) == 1:
-        labelled = [(example.target, _labelled(nodes[0], example)) for example in pool if example.target]
-        return [(target, {nodes[0].name: demo}) for target, demo in labelled if _can_be_shown(nodes[0], demo)]
+        demos = [(example.target, labelled(nodes[0], example)) for example in pool]
+        return [(target, {nodes[0].name: demo}) for target, demo in demos if target and demo]
     traces = yield from forward(history.incumbent, pool[: max(8, history.allowance_calls // 4)], history.metric)
     return [(trace.prediction.text, _bootstrapped(nodes, trace)) for trace in traces if trace.score >= 1.0]
 
 
-def _labelled(node: Node, example: Example) -> Demo:
-    inputs = {name: example.inputs[reference] for name, reference in node.sources.items()}
-    return Demo(inputs, {node.layer.outputs[0]: example.target or ""})
-
-
-def _can_be_shown(node: Node, demo: Demo) -> bool:
-    """Whether the demo's outputs are of the node's types; an accepted answer may be written otherwise."""
-    try:
-        node.parameters()["demos"].check([demo])
-    except ContentError:
-        return False
-    return True
+def _takes_a_set(parameter: Parameter | None) -> bool:
+    return isinstance(parameter, Demos) and not parameter.nearest
 
 
 def _bootstrapped(nodes: Sequence[Node], trace: Trace) -> dict[str, Demo]:

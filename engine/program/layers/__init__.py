@@ -1,5 +1,6 @@
 """The layers, one file each. Importing this package makes them known to task files."""
 
+from engine.program.layers.agent import Agent
 from engine.program.layers.code import Code
 from engine.program.layers.parallel import Parallel
 from engine.program.layers.predict import Predict
@@ -9,6 +10,22 @@ from engine.program.layers.run_code import RunCode
 from engine.program.layers.schema import Schema
 from engine.program.layers.sequential import Sequential
 from engine.program.layers.sql import Sql
+from engine.program.layers.tool import Tool
+from engine.program.layers.tool_call import ToolCall
 from engine.program.layers.tree_search import TreeSearch
 
-__all__ = ["Code", "Parallel", "Predict", "Retrieve", "Route", "RunCode", "Schema", "Sequential", "Sql", "TreeSearch"]
+__all__ = [
+    "Agent",
+    "Code",
+    "Parallel",
+    "Predict",
+    "Retrieve",
+    "Route",
+    "RunCode",
+    "Schema",
+    "Sequential",
+    "Sql",
+    "Tool",
+    "ToolCall",
+    "TreeSearch",
+]

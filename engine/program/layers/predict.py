@@ -6,6 +6,8 @@ times cheaper; there are no probabilities then, nor anything made of them: a fit
 
 Without choices, the model writes open text up to `max_tokens` or a stop. Outputs that have a type other than text are
 written under a grammar, so that they parse.
+
+With `nearest: k` the demos are a pool, and each example is shown the k of them that are nearest to it in meaning.
 """
 
 import math
@@ -17,10 +19,11 @@ from engine.errors import ContentError
 from engine.flows import Flow, ask
 from engine.program.cost import Cost, tokens
 from engine.program.fields import Field, as_fields, to_plain
-from engine.program.layer import Layer, LayerResult, check_name
+from engine.program.layer import Layer, LayerResult, Outside, check_name
 from engine.program.parameters import Bias, Choice, Demo, Demos, Number, Parameter, Text
+from engine.program.pool import EMBEDDER, MOST_SHOWN, Order, Shown, nearest_demos
 from engine.program.prompt import Layout, continuation, default_stops, read_reply, render, reply_grammar
-from engine.records import Completion, Generate, Score
+from engine.records import Completion, Generate, Prompt, Score
 from engine.tasks.taskfile import nearest
 
 Style = Literal["chat", "plain"]
@@ -49,6 +52,8 @@ class Predict(Layer):
     max_tokens: int = 64
     stop: tuple[str, ...] = ()
     scores: Scores = "all"
+    nearest: int = 0
+    order: Order = "nearest_last"
 
     kind: ClassVar[str] = "predict"
 
@@ -63,9 +68,21 @@ class Predict(Layer):
         self._check_outputs()
         if self.scores not in get_args(Scores):
             raise ContentError(f"scores: expected all or winner, found {self.scores!r}", ("scores",))
+        self._check_pool()
         for name in ("temperature", "max_tokens") if self.choices else ("list_choices", "bias", "scores"):
             if getattr(self, name) != _DEFAULTS[name]:
                 raise _meaningless(name, self.choices)
+
+    def _check_pool(self) -> None:
+        try:
+            shown = Number(0, 0, MOST_SHOWN, whole=True).check(self.nearest)
+        except ContentError as error:
+            raise ContentError(f"nearest: {error}", ("nearest",)) from None
+        object.__setattr__(self, "nearest", shown)
+        if self.order not in get_args(Order):
+            raise ContentError(f"order: expected {' or '.join(get_args(Order))}, found {self.order!r}", ("order",))
+        if self.order != _DEFAULTS["order"] and not self.nearest:
+            raise _meaningless("order", self.choices)
 
     def _check_outputs(self) -> None:
         if not self.outputs:
@@ -98,16 +115,29 @@ class Predict(Layer):
     def summary(self) -> str:
         """Choices or output fields, style, demonstrations, and whether there is a bias."""
         given = f"{len(self.choices)} choices" if self.choices else ", ".join(map(_named, self.fields))
-        demos = f"{len(self.demos)} demo{'s' * (len(self.demos) > 1)}" if self.demos else ""
+        demos = f"{len(self.demos):,} demo{'s' * (len(self.demos) > 1)}" if self.demos else ""
+        demos = f"{self.nearest} nearest of {demos}" if self.nearest and demos else demos
         return " · ".join(filter(None, (given, self.style, demos, "bias" if any(self.bias) else "")))
 
+    @property
+    def outside(self) -> tuple[Outside, ...]:
+        """The embedder that finds the nearest demonstrations."""
+        return (Outside("embedder", EMBEDDER),) if self.nearest else ()
+
     def parameters(self, inputs: tuple[str, ...]) -> dict[str, Parameter]:
-        """instruction, demos, style; with choices list_choices and bias; otherwise temperature and max_tokens."""
+        """instruction, demos, style; with choices list_choices and bias; otherwise temperature and max_tokens.
+
+        Where the demos are a pool, nearest and order, too: how many are shown may change, but not to all of them.
+        """
+        typed = tuple(item for item in self.fields if not item.is_text)
         common: dict[str, Parameter] = {
             "instruction": Text(self.instruction),
-            "demos": Demos(self.demos, inputs, self.outputs, tuple(item for item in self.fields if not item.is_text)),
+            "demos": Demos(self.demos, inputs, self.outputs, typed, self.nearest),
             "style": Choice(self.style, ("chat", "plain")),
         }
+        if self.nearest:
+            common["nearest"] = Number(self.nearest, 1, MOST_SHOWN, whole=True)
+            common["order"] = Choice(self.order, get_args(Order))
         if self.choices:
             listed = Choice(self.list_choices, ("yes", "no"))
             return {**common, "list_choices": listed, "bias": Bias(self.bias, self.choices)}
@@ -119,13 +149,19 @@ class Predict(Layer):
         return replace(self, **values)
 
     def flow(self, inputs: Mapping[str, str]) -> Flow[LayerResult]:
-        """Score the choices, or write."""
-        return self._choose(inputs) if self.choices else self._write(inputs)
+        """Find the demonstrations where they are a pool; then score the choices, or write."""
+        shown = Shown(self.demos)
+        if self.nearest and self.demos:
+            shown = yield from nearest_demos(self.demos, inputs, self.nearest, self.order)
+        if shown.error is not None:
+            return LayerResult(error=shown.error)
+        prompt = render(self._layout(shown.demos), inputs)
+        result = yield from (self._choose(prompt) if self.choices else self._write(prompt, tuple(inputs)))
+        return replace(result, passages=shown.passages)
 
-    def _choose(self, inputs: Mapping[str, str]) -> Flow[LayerResult]:
+    def _choose(self, prompt: Prompt) -> Flow[LayerResult]:
         chat = self.style == "chat"
         continuations = tuple(continuation(choice, chat) for choice in self.choices)
-        prompt = render(self._layout(), inputs)
         end = None if chat else "\n"
         if self.scores == "winner":
             completion = yield from ask(Score(prompt, continuations, end, want="winner", bias=self.bias))
@@ -143,12 +179,11 @@ class Predict(Layer):
             probabilities=dict(zip(self.choices, probabilities, strict=True)),
         )
 
-    def _write(self, inputs: Mapping[str, str]) -> Flow[LayerResult]:
+    def _write(self, prompt: Prompt, inputs: tuple[str, ...]) -> Flow[LayerResult]:
         chat = self.style == "chat"
         grammar = reply_grammar(self.fields, chat)
         ends_itself = grammar is not None and not self.fields[-1].is_text
-        stop = self.stop or (() if ends_itself else default_stops(self.outputs, tuple(inputs), chat))
-        prompt = render(self._layout(), inputs)
+        stop = self.stop or (() if ends_itself else default_stops(self.outputs, inputs, chat))
         completion = yield from ask(Generate(prompt, int(self.max_tokens), stop, self.temperature, grammar=grammar))
         return self._read(completion)
 
@@ -168,24 +203,25 @@ class Predict(Layer):
 
     def cost(self, inputs: Mapping[str, int]) -> Cost:
         """One call, which reads the prompt and writes up to its cap, or scores every choice."""
-        shown = [text for demo in self.demos for text in (*demo.inputs.values(), *demo.outputs.values())]
-        prompt = sum(map(tokens, (self.instruction, *shown))) + sum(inputs.values())
+        demos = [sum(map(tokens, (*demo.inputs.values(), *demo.outputs.values()))) for demo in self.demos]
+        shown = sorted(demos, reverse=True)[: self.nearest or len(demos)]
+        prompt = tokens(self.instruction) + sum(shown) + sum(inputs.values())
         if self.choices:
             return Cost(
                 1, prompt + sum(map(tokens, self.choices)), 0, {self.outputs[0]: max(map(tokens, self.choices))}
             )
         return Cost(1, prompt, int(self.max_tokens), dict.fromkeys(self.outputs, int(self.max_tokens)))
 
-    def _layout(self) -> Layout:
+    def _layout(self, demos: tuple[Demo, ...]) -> Layout:
         listed = self.choices if self.list_choices == "yes" else ()
-        return Layout(self.instruction, self.outputs, self.demos, listed, self.style == "chat")
+        return Layout(self.instruction, self.outputs, demos, listed, self.style == "chat")
 
     def to_mapping(self) -> dict[str, Any]:
         """Settings as plain data; those at their defaults are left out."""
         mapping: dict[str, Any] = {"outputs": to_plain(self.fields), "instruction": self.instruction}
         if self.choices:
             mapping["choices"] = list(self.choices)
-        for name in ("style", "list_choices", "scores", "temperature", "max_tokens"):
+        for name in ("style", "list_choices", "scores", "temperature", "max_tokens", "nearest", "order"):
             if getattr(self, name) != _DEFAULTS[name]:
                 mapping[name] = getattr(self, name)
         if self.stop:
@@ -206,6 +242,8 @@ class Predict(Layer):
         if "instruction" not in mapping:
             raise ContentError("an instruction is missing")
         typed = mapping.get("outputs") if isinstance(mapping.get("outputs"), Mapping) else None
+        if mapping.get("demos") == "train":
+            raise ContentError("demos: train needs a task file with train rows, and a node to stand in", ("demos",))
         for name in ("choices", "stop") if typed else ("outputs", "choices", "stop"):
             _check_texts(mapping.get(name, ()), name)
         blank = cls(
@@ -214,10 +252,11 @@ class Predict(Layer):
             tuple(mapping.get("choices", ())),
             stop=tuple(mapping.get("stop", ())),
             scores=mapping.get("scores", "all"),
+            nearest=mapping.get("nearest", 0),
         )
         parameters = blank.parameters(inputs)
         values: dict[str, Any] = {}
-        for name in mapping.keys() - {"outputs", "choices", "stop", "scores"}:
+        for name in mapping.keys() - {"outputs", "choices", "stop", "scores", "nearest"}:
             if name not in parameters:
                 raise _meaningless(name, blank.choices)
             try:
@@ -248,7 +287,8 @@ def softmax(values: Sequence[float]) -> list[float]:
 
 
 def _meaningless(name: str, choices: tuple[str, ...]) -> ContentError:
-    return ContentError(f"{name} has no meaning with {'closed choices' if choices else 'open text'}", (name,))
+    met = "all demos shown: give nearest" if name == "order" else "closed choices" if choices else "open text"
+    return ContentError(f"{name} has no meaning with {met}", (name,))
 
 
 def _check_choices(choices: tuple[str, ...]) -> None:

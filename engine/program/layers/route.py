@@ -20,7 +20,7 @@ from engine.program.layer import Layer, LayerResult, check_name, perform
 from engine.program.layers.predict import Predict
 from engine.program.parameters import Number, Parameter
 from engine.records import Step
-from engine.tasks.metrics import normalized
+from engine.tasks.answers import normalized
 
 
 @dataclass(frozen=True, slots=True)
