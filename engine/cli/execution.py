@@ -1,6 +1,6 @@
 """One execution laid out as a tree of labelled texts: what each node read, had done, asked for and gave, in order.
 
-Pure: it takes a trace and its calls from the store and knows no terminal. Texts are cut unless all is wanted.
+It takes a trace with its calls from the store and prints nothing. Texts are cut unless all is wanted.
 """
 
 import json
@@ -102,11 +102,7 @@ class Layout:
         shown = {} if of_model and not self.full else request
         below = [
             *([Branch("prompt", call.prompt)] if self.prompts and of_model else []),
-            *(
-                self._data(name, value)
-                for name, value in shown.items()
-                if name not in _NO_SETTING and value is not None
-            ),
+            *self._data({name: value for name, value in shown.items() if name not in _NO_SETTING}),
             *self._answer(call, request),
         ]
         return Branch(call.kind, f"{read}{done.seconds:.2f} s by {call.model}", tuple(below))
@@ -125,27 +121,34 @@ class Layout:
             yield Branch("found", f"{len(done.passages)} passage{'s' * (len(done.passages) != 1)}")
         elif call.kind in _OF_MODELS:
             stopped = " (at its cap)" if done.finish == "length" else ""
-            yield Branch("wrote", f"{self._cut(done.text or '')}{stopped}")
+            yield Branch("wrote", f"{self._block(done.text or '') or '(empty)'}{stopped}")
         else:
-            yield self._data("result", _parsed(done.text or ""))
+            yield from self._data({"result": _parsed(done.text or "")})
 
-    def _data(self, label: str, value: Any) -> Branch:
-        """A value of a request or a result: mappings as branches, text of several lines as a block."""
-        if isinstance(value, str) and label in ("arguments", "inputs"):
-            value = _parsed(value)
-        if isinstance(value, Mapping) and value:
-            return Branch(
-                label, branches=tuple(self._data(" ".join(str(name).split()), inner) for name, inner in value.items())
-            )
-        return Branch(label, self._block(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)))
+    def _data(self, values: Mapping[str, Any]) -> Iterator[Branch]:
+        """Values of a request or a result: mappings as branches, long text as a block; empty ones only with all."""
+        for name, value in values.items():
+            label = " ".join(str(name).split())
+            if isinstance(value, str) and label in ("arguments", "inputs"):
+                value = _parsed(value)
+            if value in ("", None, {}) and not self.full:
+                continue
+            if isinstance(value, Mapping):
+                yield Branch(label, branches=tuple(self._data(value)))
+            else:
+                plain = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+                yield Branch(label, self._block(plain))
 
     # ── shortening ───────────────────────────────────────────────────────────────────────────────
 
     def _cut(self, text: str) -> str:
-        """A text as it is, or the beginning of it in one line."""
-        line = " ".join(text[: 4 * _SHOWN].split())
-        short = line if len(line) <= _SHOWN and len(text) <= 4 * _SHOWN else f"{line[:_SHOWN].rstrip()}…"
-        return text if self.full else short
+        """A text as it is, or the beginning of it in one line that shows where lines ended."""
+        if self.full or not text.strip():
+            return text if text.strip() else "(empty)"
+        lines = (" ".join(line.split()) for line in text[: 4 * _SHOWN].split("\n"))
+        line = " ⏎ ".join(line for line in lines if line)
+        whole = len(line) <= _SHOWN and len(text) <= 4 * _SHOWN
+        return line if whole else f"{line[:_SHOWN].rstrip(' ⏎')}…"
 
     def _block(self, text: str) -> str:
         """A text in its own lines, or the first of them, each cut."""
