@@ -11,7 +11,8 @@ from engine.program.layer import Input
 from engine.program.layers import Predict, Residual, Retrieve, Sequential
 from engine.records import Score, Step
 
-REWRITE = Residual(Predict("Rewrite it.", output="rewritten"), "query")
+DRAFT = Predict("Rewrite it.", output="rewritten")
+REWRITE = Residual(DRAFT, "query")
 
 
 def script(change: str = "new", after_first: float = 0.0, after_second: float = 0.0) -> Script:
@@ -67,6 +68,14 @@ def test_residual_changes_the_field_that_is_named() -> None:
     layer = Residual(Predict("Rewrite it.", output="rewritten"), "query", field="topic")
     answers = Script({"Rewrite it.": "new", "Topic 1: new": [-1.0, -2.0], "Topic 2: new": [-2.0, -1.0]})
     assert done(layer, answers, topic="old", question="Q").outputs == {"query": "new"}
+
+
+def test_residual_without_the_input_to_keep_is_an_error() -> None:
+    assert done(REWRITE, script()).error == "no input '' to keep"
+    layer = Residual(DRAFT, "query", field="topic")
+    step = done(layer, script(), question="old")
+    assert step.error == "no input 'topic' to keep"
+    assert gradients(layer, step, script(), "question").inputs == {}
 
 
 def test_residual_passes_words_straight_through_where_it_kept_the_input() -> None:
