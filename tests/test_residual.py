@@ -102,6 +102,7 @@ def test_residual_is_written_and_read_alike() -> None:
     round_trip(REWRITE, "question")
     full = Residual(Sequential({"a": Predict("A.", output="x")}), "q", "topic", 0.5, "Which is clearer?", "plain")
     round_trip(full, "topic", "question")
+    assert full.summary == "keeps topic unless the change is better by 0.5 nats"
     program = Program(full(Input("topic"), Input("question")))
     assert program.replace({"q.margin": 1, "q.of.steps.a.instruction": "B."}).node("q").layer != full
     assert Residual(Retrieve("kb"), "q").outside == Retrieve("kb").outside

@@ -43,7 +43,8 @@ class Residual(Composite):
 
     @property
     def summary(self) -> str:
-        return f"{self.field or 'last input'} unless better by {self.margin:g}"
+        margin = f" by {self.margin:g} nats" if self.margin else ""
+        return f"keeps {self.field or 'the last input'} unless the change is better{margin}"
 
     def own_parameters(self, inputs: tuple[str, ...]) -> dict[str, Parameter]:
         """margin, question and style.
