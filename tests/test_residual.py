@@ -11,7 +11,8 @@ from engine.program.layer import Input
 from engine.program.layers import Predict, Residual, Retrieve, Sequential
 from engine.records import Score, Step
 
-REWRITE = Residual(Predict("Rewrite it.", output="rewritten"), "query")
+DRAFT = Predict("Rewrite it.", output="rewritten")
+REWRITE = Residual(DRAFT, "query")
 
 
 def script(change: str = "new", after_first: float = 0.0, after_second: float = 0.0) -> Script:
@@ -69,6 +70,14 @@ def test_residual_changes_the_field_that_is_named() -> None:
     assert done(layer, answers, topic="old", question="Q").outputs == {"query": "new"}
 
 
+def test_residual_without_the_input_to_keep_is_an_error() -> None:
+    assert done(REWRITE, script()).error == "no input '' to keep"
+    layer = Residual(DRAFT, "query", field="topic")
+    step = done(layer, script(), question="old")
+    assert step.error == "no input 'topic' to keep"
+    assert gradients(layer, step, script(), "question").inputs == {}
+
+
 def test_residual_passes_words_straight_through_where_it_kept_the_input() -> None:
     answers = script("new", -1.0, -1.0)
     step = done(REWRITE, answers, question="old")
@@ -93,6 +102,7 @@ def test_residual_is_written_and_read_alike() -> None:
     round_trip(REWRITE, "question")
     full = Residual(Sequential({"a": Predict("A.", output="x")}), "q", "topic", 0.5, "Which is clearer?", "plain")
     round_trip(full, "topic", "question")
+    assert full.summary == "keeps topic unless the change is better by 0.5 nats"
     program = Program(full(Input("topic"), Input("question")))
     assert program.replace({"q.margin": 1, "q.of.steps.a.instruction": "B."}).node("q").layer != full
     assert Residual(Retrieve("kb"), "q").outside == Retrieve("kb").outside

@@ -2,8 +2,12 @@
 
 `rightness` looks at one answer (P(True); Kadavath 2022), `preferred` at two, in both orders, so that a liking for the
 first place or for a number cancels out (balanced positions; Wang 2023, "Large Language Models are not Fair
-Evaluators"). Both are differences of log-likelihoods, in nats: comparable with one another for one
-question, not calibrated. Very small models judge little better than chance.
+Evaluators"). Both are differences of log-likelihoods, in nats: comparable with one another for one question, not
+calibrated.
+
+A very small model judges no better than chance. Of a right and a wrong answer to 30 simple questions, SmolLM2-135M
+preferred the right one 16 times; in one order alone (with the letters A and B) 27 times where the right one stood
+first, 5 times where it stood second. The right one was the likelier continuation of the question 26 times.
 """
 
 from collections.abc import Mapping

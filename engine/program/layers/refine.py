@@ -89,7 +89,7 @@ class Refine(Composite):
             return LayerResult(steps=(draft,), error=f"of: {draft.error}")
         kept = draft.outputs[main]
         evidence, passed = yield from self._checked(1, {**inputs, answer: kept}, steps)
-        seen = [kept]
+        seen: list[str] = [kept]
         critiques: list[str] = []
         for number in range(1, int(self.rounds) + 1):
             if passed:

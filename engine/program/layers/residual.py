@@ -43,7 +43,8 @@ class Residual(Composite):
 
     @property
     def summary(self) -> str:
-        return f"{self.field or 'last input'} unless better by {self.margin:g}"
+        margin = f" by {self.margin:g} nats" if self.margin else ""
+        return f"keeps {self.field or 'the last input'} unless the change is better{margin}"
 
     def own_parameters(self, inputs: tuple[str, ...]) -> dict[str, Parameter]:
         """margin, question and style.
@@ -62,6 +63,8 @@ class Residual(Composite):
     def flow(self, inputs: Mapping[str, str]) -> Flow[LayerResult]:
         """The change, then the choice between it and the input."""
         field = self._field(inputs)
+        if field not in inputs:
+            return LayerResult(error=f"no input {field!r} to keep")
         before = inputs[field]
         step = yield from perform("of", self.of, inputs)
         after = step.outputs.get(self.of.outputs[-1], "")
@@ -78,6 +81,8 @@ class Residual(Composite):
         Where the input was kept it is said of the input, word for word, and a change that failed hears of its failure;
         else it is said of the change.
         """
+        if not step.steps:
+            return Gradients()
         (change,) = step.steps
         field = self._field(step.inputs)
         if step.outputs.get(self.output) != step.inputs[field]:
@@ -94,9 +99,9 @@ class Residual(Composite):
         """The change, and the judgement in both orders."""
         change = self.of.cost(inputs)
         after = change.gives.get(self.of.outputs[-1], 0)
-        before = inputs.get(self._field(inputs), 0) if inputs else 0
+        before = inputs.get(self._field(inputs), 0)
         judged = Cost(1, tokens(self.question) + sum(inputs.values()) + after) * 2
         return change + judged + Cost(gives={self.output: max(before, after)})
 
     def _field(self, inputs: Mapping[str, object]) -> str:
-        return self.field or list(inputs)[-1]
+        return self.field or (list(inputs)[-1] if inputs else "")
