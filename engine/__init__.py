@@ -10,9 +10,11 @@ if TYPE_CHECKING:
     from engine.errors import LocalgradError as LocalgradError
     from engine.evaluation import evaluate as evaluate
     from engine.forward import bind as bind
+    from engine.forward import unrolled as unrolled
     from engine.opening import open_runtime as open_runtime
     from engine.program.graph import Program as Program
     from engine.program.layer import Input as Input
+    from engine.program.layers import Memory as Memory
     from engine.program.layers import Predict as Predict
     from engine.program.saved import load_saved as load_saved
     from engine.records import Example as Example
@@ -27,6 +29,7 @@ _HOMES = {
     "Input": "engine.program.layer",
     "LocalgradError": "engine.errors",
     "METRICS": "engine.tasks.metrics",
+    "Memory": "engine.program.layers",
     "Predict": "engine.program.layers",
     "Prediction": "engine.records",
     "Program": "engine.program.graph",
@@ -35,6 +38,7 @@ _HOMES = {
     "load_saved": "engine.program.saved",
     "load_task": "engine.tasks.taskfile",
     "open_runtime": "engine.opening",
+    "unrolled": "engine.forward",
 }
 
 __all__ = ["__version__", *_HOMES]
