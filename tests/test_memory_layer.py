@@ -61,7 +61,7 @@ class WordOverlap:
             query = _words(request.query)
             scores = [len(query & _words(text)) / len(query | _words(text)) for text in request.texts]
             best = sorted(range(len(scores)), key=lambda place: (-scores[place], place))[: request.k]
-            found = [Passage(str(place), "", "", request.texts[place], scores[place]) for place in best]
+            found = [Passage(str(place), "", "", "", scores[place]) for place in best]
             reply(key, Completion(passages=tuple(found)))
 
     def cancel(self) -> None:

@@ -120,8 +120,9 @@ class Memory(Layer):
         completion = yield from ask(Nearest(query, self.entries, self.k))
         if completion.passages is None:
             return LayerResult(error=completion.error)
-        shown = _within([passage.text for passage in completion.passages], self.chars)
-        return LayerResult({self.output: self._text(shown)}, passages=completion.passages[: len(shown)])
+        found = [replace(passage, text=self.entries[int(passage.id)]) for passage in completion.passages]
+        shown = _within([passage.text for passage in found], self.chars)
+        return LayerResult({self.output: self._text(shown)}, passages=tuple(found[: len(shown)]))
 
     def _text(self, notes: Sequence[str]) -> str:
         return "\n".join(notes if self.write == "summary" else (f"- {note}" for note in notes)) or NOTHING
