@@ -10,11 +10,13 @@ if TYPE_CHECKING:
     from engine.errors import LocalgradError as LocalgradError
     from engine.evaluation import evaluate as evaluate
     from engine.forward import bind as bind
+    from engine.forward import unrolled as unrolled
     from engine.opening import open_runtime as open_runtime
     from engine.program.graph import Program as Program
     from engine.program.layer import Input as Input
     from engine.program.layers import Agent as Agent
     from engine.program.layers import Code as Code
+    from engine.program.layers import Memory as Memory
     from engine.program.layers import Parallel as Parallel
     from engine.program.layers import Predict as Predict
     from engine.program.layers import Refine as Refine
@@ -44,6 +46,7 @@ _HOMES = {
     "Input": "engine.program.layer",
     "LocalgradError": "engine.errors",
     "METRICS": "engine.tasks.metrics",
+    "Memory": "engine.program.layers",
     "Parallel": "engine.program.layers",
     "Predict": "engine.program.layers",
     "Prediction": "engine.records",
@@ -65,6 +68,7 @@ _HOMES = {
     "load_saved": "engine.program.saved",
     "load_task": "engine.tasks.taskfile",
     "open_runtime": "engine.opening",
+    "unrolled": "engine.forward",
 }
 
 __all__ = ["__version__", *_HOMES]

@@ -1,28 +1,60 @@
 """The forward pass: a program over examples, each execution leaving a scored trace.
 
 `forward` is a flow and does no I/O; `bind` gives a program a runtime, so that it can be called on one example.
+
+Examples are run side by side, but one after another where the program carries state across them: `unrolled` is what
+the pass through a recurrent network is (backpropagation through time is not done; a trace is blamed for itself alone).
 """
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from engine.flows import Flow, keep, together
 from engine.inference.runtime import Runtime
+from engine.program.event import Event
 from engine.program.graph import Program
 from engine.program.layer import perform
+from engine.program.recurrence import carries_state, remembered
 from engine.records import Example, Prediction, Step, Trace
 from engine.store.keys import canonical, digest
 from engine.tasks.metrics import Metric
 
 
 def forward(program: Program, examples: Sequence[Example], metric: Metric | None = None) -> Flow[list[Trace]]:
-    """Run a program on every example at once. Traces come in the order of the examples and are stored.
+    """Run a program on every example. Traces come in the order of the examples and are stored.
 
-    Without a metric their score is NaN.
+    Without a metric their score is NaN. A program that carries state starts from the state it was given with, and its
+    memories are never told a score or a right answer.
+    """
+    if carries_state(program):
+        return (yield from unrolled(program, examples, metric))[0]
+    fingerprint = program.fingerprint
+    return (yield from together([_kept(program, fingerprint, example, metric) for example in examples]))
+
+
+def unrolled(
+    program: Program, examples: Sequence[Example], metric: Metric | None = None, reveal: bool = False
+) -> Flow[tuple[list[Trace], Program]]:
+    """Run a program on one example after another, its memories being written after each; the program at the end.
+
+    A memory is written from an example's inputs and the program's own answer. With `reveal` it is also told the score
+    and the right answer: do so only with examples whose answers may be known, such as those of train, never with those
+    that a figure is to be made of. An execution that failed leaves no note.
+
+    Traces carry the fingerprint of the program as given, whatever its memories have come to hold; what they were
+    written stands in the trace as a last step of its own.
     """
     fingerprint = program.fingerprint
-    traces = yield from together([_traced(program, fingerprint, example, metric) for example in examples])
-    return traces
+    traces = []
+    for example in examples:
+        trace = yield from _traced(program, fingerprint, example, metric)
+        if trace.prediction.error is None:
+            program, steps = yield from remembered(program, _event(trace, reveal))
+            trace = replace(trace, steps=(*trace.steps, *steps))
+        yield from keep(trace)
+        traces.append(trace)
+    return traces, program
 
 
 def example_from(inputs: Mapping[str, str]) -> Example:
@@ -39,12 +71,22 @@ def bind(program: Program, runtime: Runtime) -> Program:
     return program.bound(runner)
 
 
+def _event(trace: Trace, reveal: bool) -> Event:
+    event = Event(trace.example.inputs, trace.prediction.text)
+    score = None if math.isnan(trace.score) else trace.score
+    return replace(event, score=score, target=trace.example.target) if reveal else event
+
+
+def _kept(program: Program, fingerprint: str, example: Example, metric: Metric | None) -> Flow[Trace]:
+    trace = yield from _traced(program, fingerprint, example, metric)
+    yield from keep(trace)
+    return trace
+
+
 def _traced(program: Program, fingerprint: str, example: Example, metric: Metric | None) -> Flow[Trace]:
     prediction, steps = yield from _execute(program, example.inputs)
     score = metric.score(prediction, example) if metric else math.nan
-    trace = Trace(fingerprint, example, steps, prediction, score)
-    yield from keep(trace)
-    return trace
+    return Trace(fingerprint, example, steps, prediction, score)
 
 
 def _execute(program: Program, inputs: Mapping[str, str]) -> Flow[tuple[Prediction, tuple[Step, ...]]]:

@@ -12,7 +12,7 @@ from engine.cli.options import Common, common_options
 from engine.cli.runs import existing_store
 from engine.errors import ContentError, UsageError
 from engine.program.graph import Program
-from engine.program.parameters import Bias, Demos, Parameter, Text
+from engine.program.parameters import Bias, Demos, Notes, Parameter, Text
 from engine.program.saved import is_saved_program
 from engine.program.userlayers import load_layers
 from engine.store.rows import RunRow
@@ -110,12 +110,20 @@ def _lines(name: str, old: Parameter, new: Parameter) -> Iterator[str]:
         width = max(len(choice) for choice in new.choices)
         for choice, before, after in zip(new.choices, old.value or [0.0] * len(new.choices), new.value, strict=True):
             yield f"  {choice:<{width}}  {before:+7.2f} → {after:+7.2f}"
+    elif isinstance(new, Notes) and isinstance(old, Notes):
+        yield f"{name}: {len(old.value)} → {len(new.value)} notes"
+        lines = difflib.ndiff([*map(_one_line, old.value)], [*map(_one_line, new.value)])
+        yield from (f"  {line}" for line in lines if line[0] in "-+")
     elif isinstance(new, Text) and isinstance(old, Text):
         yield name
         lines = difflib.ndiff(_wrapped(old.value), _wrapped(new.value))
         yield from (f"  {line}" for line in lines if not line.startswith("?"))
     else:
         yield f"{name}: {_plain(old)} → {_plain(new)}"
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
 
 
 def _wrapped(text: str) -> list[str]:

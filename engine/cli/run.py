@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -11,10 +12,11 @@ from engine.cli import terminal
 from engine.cli.options import Common, runtime_options
 from engine.cli.session import read_work, saved_runtime, task_runtime, with_runtime
 from engine.errors import ContentError, UsageError
-from engine.forward import example_from, forward
+from engine.forward import example_from, forward, unrolled
 from engine.inference.runtime import Runtime
 from engine.program.graph import Program
-from engine.program.saved import is_saved_program, load_saved
+from engine.program.recurrence import carries_state
+from engine.program.saved import SavedProgram, is_saved_program, load_saved
 from engine.records import Prediction
 from engine.tasks.rows import Row, json_row, read_rows
 from engine.tasks.schema import RuntimeSettings
@@ -30,8 +32,9 @@ _STDIN = Path("-")
 @click.option(
     "-i", "--input", "inputs", multiple=True, metavar="NAME=TEXT", help="One program input; repeat for several."
 )
+@click.option("--remember", is_flag=True, help="Write what the program's memory has come to hold into PROGRAM.")
 @runtime_options
-def command(program_file: Path, rows_file: str | None, inputs: tuple[str, ...], common: Common) -> int:
+def command(program_file: Path, rows_file: str | None, inputs: tuple[str, ...], remember: bool, common: Common) -> int:
     """Run a saved program, or the program a task declares, on -i inputs, a file of rows, or standard input (-).
 
     Rows name the program's inputs as fields (or the fields the task maps to them). Standard input is JSON lines, or
@@ -41,13 +44,36 @@ def command(program_file: Path, rows_file: str | None, inputs: tuple[str, ...], 
         raise UsageError(f"{program_file}: no such file")
     if bool(inputs) == (rows_file is not None):
         raise UsageError("give either -i NAME=TEXT for one example, or a FILE of rows or - for standard input")
+    saved = _remembering(program_file) if remember else None
     with _opened(program_file, common) as (program, fields, runtime):
         examples = [_given(inputs, program)] if inputs else _rows(str(rows_file), program, fields)
-        traces = runtime.run(forward(program, [example_from(example) for example in examples]), run="run")
+        given = [example_from(example) for example in examples]
+        if saved is None:
+            traces = runtime.run(forward(program, given), run="run")
+        else:
+            traces, after = runtime.run(unrolled(program, given), run="run")
+            if after != saved.program:
+                replace(saved, program=after).save(program_file)
         predictions = [trace.prediction for trace in traces]
     for number, (example, prediction) in enumerate(zip(examples, predictions, strict=True), start=1):
         _print(example, prediction, number, len(examples), common.as_json)
     return int(any(prediction.error for prediction in predictions))
+
+
+def _remembering(path: Path) -> SavedProgram:
+    """A saved program that can remember.
+
+    Raises:
+        UsageError: it is a task, or has no memory that writes.
+    """
+    if not is_saved_program(path):
+        raise UsageError(
+            f"{path}: --remember writes into a saved program, and this is a task: optimize it, then run that"
+        )
+    saved = load_saved(path)
+    if not carries_state(saved.program):
+        raise UsageError(f"{path}: --remember needs a memory that writes, and this program has none")
+    return saved
 
 
 @contextmanager

@@ -3,6 +3,9 @@
 After each block every runner is compared with the leader on the examples seen so far by a one-sided paired permutation
 test; it drops out below 0.1 (the idea of F-Race, Birattari 2002, with a permutation test in place of Friedman's). The
 bound only saves work: acceptance is decided later, on all of dev, by a stricter test.
+
+Programs that carry state across examples run over all of dev as one block, as the incumbent did: in a block of its own
+their state would begin anew.
 """
 
 from collections.abc import Sequence
@@ -14,6 +17,7 @@ from engine.feedback.losses import mean_loss
 from engine.flows import Flow, together
 from engine.forward import forward
 from engine.program.graph import Program
+from engine.program.recurrence import carries_state
 from engine.records import Example, Trace
 from engine.statistics import mean, paired_permutation_p
 from engine.tasks.metrics import Metric
@@ -45,8 +49,9 @@ def race(programs: Sequence[Program], dev: Sequence[Example], metric: Metric, rn
     """Race programs over dev. Returns a runner for each, in the order given; at least the best has finished."""
     runners = [Runner(program) for program in programs]
     running = list(range(len(runners)))
-    for start in range(0, len(dev), _BLOCK):
-        block = dev[start : start + _BLOCK]
+    size = len(dev) if any(map(carries_state, programs)) else _BLOCK
+    for start in range(0, len(dev), size):
+        block = dev[start : start + size]
         ran = yield from together([forward(runners[index].program, block, metric) for index in running])
         for index, traces in zip(running, ran, strict=True):
             so_far = (*runners[index].traces, *traces)

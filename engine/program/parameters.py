@@ -162,6 +162,28 @@ class Bias:
         return tuple(term for term in terms if term is not None)
 
 
+@dataclass(frozen=True, slots=True)
+class Notes:
+    """Texts that were written down, the oldest first: at most `most`, each of at most `max_chars` characters."""
+
+    value: tuple[str, ...]
+    most: int = 64
+    max_chars: int = 1000
+
+    def check(self, value: Any) -> tuple[str, ...]:
+        """Texts that are neither blank nor too long, and not too many."""
+        if not isinstance(value, Sequence) or isinstance(value, str):
+            raise ContentError(f"expected a list of texts, found {value!r}")
+        for index, text in enumerate(value):
+            try:
+                Text("", self.max_chars).check(text)
+            except ContentError as error:
+                raise ContentError(f"note {index + 1}: {error}", (index,)) from None
+        if len(value) > self.most:
+            raise ContentError(f"{len(value)} notes; at most {self.most} here")
+        return tuple(value)
+
+
 def _finite(value: Any) -> float | None:
     """A finite number as a float, -0 as 0 (equal programs are written alike); None for anything else."""
     if isinstance(value, bool) or not isinstance(value, int | float):
@@ -173,4 +195,4 @@ def _finite(value: Any) -> float | None:
     return number if math.isfinite(number) else None
 
 
-Parameter = Text | Source | Demos | Choice | Number | Bias
+Parameter = Text | Source | Notes | Demos | Choice | Number | Bias

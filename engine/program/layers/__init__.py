@@ -2,6 +2,7 @@
 
 from engine.program.layers.agent import Agent
 from engine.program.layers.code import Code
+from engine.program.layers.memory import Memory
 from engine.program.layers.parallel import Parallel
 from engine.program.layers.predict import Predict
 from engine.program.layers.refine import Refine
@@ -20,6 +21,7 @@ from engine.program.layers.vote import Vote
 __all__ = [
     "Agent",
     "Code",
+    "Memory",
     "Parallel",
     "Predict",
     "Refine",
