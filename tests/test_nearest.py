@@ -35,8 +35,9 @@ from engine.program.parameters import Choice, Demo, Demos, Number
 from engine.program.pool import EMBEDDER
 from engine.program.saved import SavedProgram, load_saved
 from engine.records import Completion, Example, Nearest, Passage, Request, Score
-from engine.retrieval.embedder import DEFAULT_EMBEDDER, SentenceEmbedder
+from engine.retrieval.embedder import DEFAULT_EMBEDDER, Embedder
 from engine.retrieval.nearest import NearestTexts
+from engine.retrieval.opening import open_embedder
 from engine.retrieval.service import RetrievalService
 from engine.store.store import Store
 from engine.tasks.metrics import METRICS
@@ -67,8 +68,8 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RetrievalServi
 
 
 @pytest.fixture(scope="module")
-def embedder() -> SentenceEmbedder:
-    return SentenceEmbedder(DEFAULT_EMBEDDER, Path())
+def embedder() -> Embedder:
+    return open_embedder(DEFAULT_EMBEDDER, Path())
 
 
 def layer(**changes: Any) -> Predict:
@@ -87,7 +88,7 @@ def asked(request: Request, prompt: str) -> list[float]:
 # ── the service ──────────────────────────────────────────────────────────────────────────────────
 
 
-def test_the_nearest_are_those_of_brute_force(service: RetrievalService, embedder: SentenceEmbedder) -> None:
+def test_the_nearest_are_those_of_brute_force(service: RetrievalService, embedder: Embedder) -> None:
     queries = ["Who composed Fidelio?", "Where is Rome?", "Who wrote Hamlet?", ""]
     vectors = embedder.embed([*queries, *TEXTS]).astype(np.float64)
     requests = [Nearest(query, TEXTS, k) for query in queries for k in (1, 3, 8, 20)]
@@ -158,7 +159,7 @@ def test_no_texts_have_no_nearest() -> None:
 
 
 def test_a_call_is_keyed_by_the_pool_the_query_the_order_and_the_weights(
-    service: RetrievalService, embedder: SentenceEmbedder
+    service: RetrievalService, embedder: Embedder
 ) -> None:
     first = Nearest("Where?", TEXTS, 3)
     others = [
