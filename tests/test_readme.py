@@ -1,15 +1,22 @@
 """README keeps its word: its Python runs as printed, its commands run as printed, its YAML is a valid task."""
 
+import json
 import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import yaml
 
+from engine.cli import run
+from engine.program.graph import Program
+from engine.program.layer import LAYERS, Outside
 from engine.program.layers import Predict
+from engine.program.library import architecture_nodes
+from engine.store.store import Store
 from engine.tasks.taskfile import load_task
 
 ROOT = Path(__file__).parents[1]
@@ -21,9 +28,9 @@ def blocks(language: str) -> list[str]:
 
 
 def test_readme_has_the_blocks_that_are_tested() -> None:
-    assert len(blocks("python")) == 1
+    assert len(blocks("python")) == 2
     assert len(blocks("console")) == 2
-    assert len(blocks("yaml")) == 2
+    assert len(blocks("yaml")) == 5
 
 
 def test_the_task_in_readme_is_valid(tmp_path: Path) -> None:
@@ -39,6 +46,48 @@ def test_the_typed_outputs_in_readme_are_valid() -> None:
     assert layer.outputs == ("reasoning", "pieces", "express", "size", "code")
 
 
+@pytest.mark.parametrize("number", [2, 3])
+def test_the_programs_in_readme_are_valid(number: int) -> None:
+    declared = yaml.safe_load(blocks("yaml")[number])["program"]
+    if "architecture" in declared:
+        declared = architecture_nodes(declared.pop("architecture"), ("question",), declared)
+    assert Program.from_mapping(declared).outside == (Outside("index", "kb"),)
+
+
+@pytest.fixture
+def own_layer(tmp_path: Path) -> Iterator[Path]:
+    """The bundled task with README's layer in it; what it makes known is forgotten afterwards."""
+    before = dict(LAYERS)
+    assert run(["init", str(tmp_path / "task"), "--json"]) == 0
+    (tmp_path / "task" / "mine.py").write_text(blocks("python")[0], "utf-8")
+    path = tmp_path / "task" / "task.yaml"
+    task = yaml.safe_load(path.read_text("utf-8")) | yaml.safe_load(blocks("yaml")[4])
+    path.write_text(yaml.safe_dump({**task, "model": "scripted"}, sort_keys=False), "utf-8")
+    yield path
+    LAYERS.clear()
+    LAYERS.update(before)
+
+
+def test_a_layer_of_ones_own_is_short_traced_and_optimized(own_layer: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert len(blocks("python")[0].splitlines()) < 25
+    arguments = ["--budget", "1500calls", "--proposers", "textual_gradient", "--json"]
+    assert run(["optimize", str(own_layer), *arguments]) == 0
+    with Store(own_layer.parent / ".localgrad" / "store.db") as store:
+        (found,) = store.runs()
+        rewritten = [row.note for row in store.candidates(found.id) if row.note.startswith("gist.instruction")]
+        traces = [row.trace for row in store.traces(limit=3)]
+    assert rewritten, "its instruction is a weight that is rewritten along a critique"
+    assert all([step.node for step in trace.steps] == ["gist", "team"] for trace in traces)
+    assert all(trace.steps[1].inputs["gist"] == trace.steps[0].outputs["gist"] for trace in traces)
+
+
+@pytest.mark.model
+def test_a_layer_of_ones_own_runs_on_the_real_model(own_layer: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    capsys.readouterr()
+    assert run(["eval", str(own_layer), "--model", "smollm2-135m", "--limit", "3", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["failed"] == 0
+
+
 def test_scripts_named_in_readme_exist() -> None:
     for name in re.findall(r"\bscripts/[a-z_.]+\b", README):
         assert (ROOT / name).exists(), name
@@ -47,7 +96,7 @@ def test_scripts_named_in_readme_exist() -> None:
 @pytest.mark.model
 def test_the_python_example_runs_as_printed(tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", blocks("python")[0]], capture_output=True, text=True, check=False, cwd=tmp_path
+        [sys.executable, "-c", blocks("python")[1]], capture_output=True, text=True, check=False, cwd=tmp_path
     )
     assert done.returncode == 0, done.stderr
     assert "a person" in done.stdout
