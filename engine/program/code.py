@@ -3,10 +3,13 @@
 import json
 import re
 import textwrap
+from collections.abc import Sequence
 from typing import Any, Literal
 
+from engine.errors import ContentError
 from engine.flows import Flow, ask
-from engine.records import RunPython
+from engine.program.critique import Gradients
+from engine.records import RunPython, Step
 
 OnError = Literal["fail", "text"]
 
@@ -42,6 +45,24 @@ def run_python(source: str, inputs: dict[str, str], seconds: float) -> Flow[tupl
     if found["value"] is None:
         return found["printed"].strip() or "None", ""
     return as_text(found["value"]), ""
+
+
+def check_seconds(seconds: float) -> None:
+    """See that a limit of time is one that a run can have.
+
+    Raises:
+        ContentError: it is not.
+    """
+    if not 0.05 <= seconds <= 60:
+        raise ContentError(f"seconds: expected 0.05 to 60, found {seconds:g}", ("seconds",))
+
+
+def blamed(step: Step, what: str, said: Sequence[str], wanted: tuple[str, ...]) -> Gradients:
+    """What was said of a result is said of what was run, the step's last input, which alone made it."""
+    written = list(step.inputs)[-1]
+    gave = step.error or next(iter(step.outputs.values()), "")
+    texts = [f"{what} gave {gave[:200]!r}: {text}" for text in said]
+    return Gradients(inputs={written: texts} if written in wanted else {})
 
 
 def as_text(value: Any) -> str:

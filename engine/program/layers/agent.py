@@ -26,28 +26,17 @@ Style = Literal["chat", "plain"]
 
 _THOUGHT_CHARS = 160
 _OBSERVED_TOKENS = 100
-_FINISH = ToolSpec.from_schema(
-    {
-        "name": "finish",
-        "description": "Give the answer.",
-        "parameters": {
-            "type": "object",
-            "properties": {"answer": {"type": "string", "maxLength": 120}},
-            "required": ["answer"],
-        },
-    }
-)
-_SEARCH = ToolSpec.from_schema(
-    {
-        "name": "search",
-        "description": "Find passages about something.",
-        "parameters": {
-            "type": "object",
-            "properties": {"query": {"type": "string", "maxLength": 100}},
-            "required": ["query"],
-        },
-    }
-)
+
+
+def _own_tool(name: str, description: str, argument: str, longest: int) -> ToolSpec:
+    """A tool of the agent itself, which takes one text."""
+    text = {"type": "string", "maxLength": longest}
+    parameters = {"type": "object", "properties": {argument: text}, "required": [argument]}
+    return ToolSpec.from_schema({"name": name, "description": description, "parameters": parameters})
+
+
+_SEARCH = _own_tool("search", "Find passages about something.", "query", 100)
+_FINISH = _own_tool("finish", "Give the answer.", "answer", 120)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,9 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from engine.errors import ContentError
 from engine.flows import Flow, together
-from engine.program.code import run_python, with_value, written_code
+from engine.program.code import check_seconds, run_python, with_value, written_code
 from engine.program.critique import Gradients, critique
 from engine.program.layer import Layer, LayerResult
 from engine.program.parameters import Parameter, Source
@@ -33,8 +32,7 @@ class Code(Layer):
     kind: ClassVar[str] = "code"
 
     def __post_init__(self) -> None:
-        if not 0.05 <= self.seconds <= 60:
-            raise ContentError(f"seconds: expected 0.05 to 60, found {self.seconds:g}", ("seconds",))
+        check_seconds(self.seconds)
 
     @property
     def summary(self) -> str:

@@ -8,9 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from engine.errors import ContentError
 from engine.flows import Flow
-from engine.program.code import OnError, run_python, with_value, written_code
+from engine.program.code import OnError, blamed, check_seconds, run_python, with_value, written_code
 from engine.program.critique import Gradients
 from engine.program.layer import Layer, LayerResult
 from engine.records import Step
@@ -35,8 +34,7 @@ class RunCode(Layer):
     kind: ClassVar[str] = "run_code"
 
     def __post_init__(self) -> None:
-        if not 0.05 <= self.seconds <= 60:
-            raise ContentError(f"seconds: expected 0.05 to 60, found {self.seconds:g}", ("seconds",))
+        check_seconds(self.seconds)
 
     @property
     def summary(self) -> str:
@@ -58,7 +56,4 @@ class RunCode(Layer):
     def backward(self, step: Step, said: Sequence[str], wanted: tuple[str, ...]) -> Flow[Gradients]:
         """What was said of the result is said of the code, which alone made it."""
         yield from ()
-        code = list(step.inputs)[-1]
-        gave = step.error or next(iter(step.outputs.values()), "")
-        texts = [f"Run, the code gave {gave[:200]!r}: {text}" for text in said]
-        return Gradients(inputs={code: texts} if code in wanted else {})
+        return blamed(step, "Run, the code", said, wanted)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from engine.flows import Flow, ask
-from engine.program.code import OnError, as_text, written_code
+from engine.program.code import OnError, as_text, blamed, written_code
 from engine.program.critique import Gradients
 from engine.program.layer import Layer, LayerResult, Outside
 from engine.program.parameters import Number, Parameter
@@ -51,10 +51,7 @@ class Sql(Layer):
     def backward(self, step: Step, said: Sequence[str], wanted: tuple[str, ...]) -> Flow[Gradients]:
         """What was said of the rows is said of the statement that chose them."""
         yield from ()
-        statement = list(step.inputs)[-1]
-        gave = step.error or next(iter(step.outputs.values()), "")
-        texts = [f"The query gave {gave[:200]!r}: {text}" for text in said]
-        return Gradients(inputs={statement: texts} if statement in wanted else {})
+        return blamed(step, "The query", said, wanted)
 
 
 def _table(found: Mapping[str, list[object]]) -> str:
