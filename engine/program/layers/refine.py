@@ -60,7 +60,8 @@ class Refine(Composite):
 
     @property
     def summary(self) -> str:
-        return f"up to {self.rounds} round{'s' * (self.rounds != 1)}, keeps {'the better' if self.keep == 'likelihood' else 'the last'}"
+        rounds = f"up to {self.rounds} round{'s' * (self.rounds != 1)}"
+        return f"{rounds}, keeps {'the better' if self.keep == 'likelihood' else 'the last'}"
 
     def part_inputs(self, part: str, inputs: tuple[str, ...]) -> tuple[str, ...]:
         """The check also reads the answer."""
