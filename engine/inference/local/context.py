@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from engine.errors import ModelError
 from engine.inference.local.llama import LlamaModel, last_complaint
 from engine.inference.local.shape import KV_TYPES, MAX_SEQUENCES, Shape
+from engine.inference.local.threads import Threads
 
 Ids = NDArray[np.int32]
 
@@ -64,6 +65,7 @@ class LlamaContext:
         self._vocabulary = model.vocabulary
         self._memory = llama_cpp.llama_get_memory(self.handle)
         self._batch = Batch(shape.batch_rows + spare)
+        self._threads = Threads(shape.threads if model.gpu_layers == 0 else 1)
         self.decoded_rows = self.decoded_outputs = 0
         self.decode_seconds = 0.0
 
@@ -94,11 +96,13 @@ class LlamaContext:
         self.decoded_rows += self._batch.rows
         self.decoded_outputs += outputs
         padded, rows = self._pad(), self._batch.rows
-        started = time.perf_counter()
+        started, computed = time.perf_counter(), time.process_time()
         status = llama_cpp.llama_decode(self.handle, self._batch.struct())
         address = ctypes.cast(llama_cpp.llama_get_logits(self.handle), ctypes.c_void_p).value if status == _OK else 0
         seconds = time.perf_counter() - started
         self.decode_seconds += seconds
+        if self._threads.measure(started + seconds, seconds, time.process_time() - computed):
+            llama_cpp.llama_set_n_threads(self.handle, self._threads.count, self._threads.count)
         if rows >= _FEWEST_ROWS:
             affordable = int(rows * _PATIENCE_S / max(seconds, 1e-6))
             self.affordable_rows = min(self.batch_rows, max(_FEWEST_ROWS, affordable))

@@ -36,6 +36,7 @@ class LlamaModel:
         _quiet()
         llama_cpp.llama_backend_init()
         parameters = llama_cpp.llama_model_default_params()
+        self.gpu_layers = gpu_layers
         parameters.n_gpu_layers, parameters.main_gpu = gpu_layers, main_gpu
         parameters.check_tensors = True
         parameters.use_extra_bufts = amx.holds(path, build_identity())
