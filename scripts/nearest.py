@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The table of nearest demonstrations: random ones, the nearest, the nearest with a bias, and their own vote.
 
-    scripts/nearest.py                              trec, agnews, snips_intent, banking77; about 12 minutes on 2 cores
+    scripts/nearest.py                              trec, agnews, snips_intent, banking77; about 20 minutes on 2 cores
     scripts/nearest.py --tasks trec --rows 100      a quick look at one
     scripts/nearest.py --rows-of train              judged on the train rows behind the pool, to choose settings by
 
