@@ -28,6 +28,7 @@ def add(a: int, b: float = 0.0) -> float:
 
 def shout(text: str) -> str:
     """Say it loudly."""
+    print("shouting")
     return text.upper()
 
 
@@ -110,6 +111,14 @@ def test_a_tool_is_called_once_for_the_same_arguments_until_its_file_changes(tmp
     (tmp_path / "tools.py").write_text(TOOLS.replace("text.upper()", "text + '!'"))
     with open_runtime("scripted", store=tmp_path / "store.db", folder=tmp_path) as runtime:
         assert bind(program, runtime)(text="hi").text == "hi!"
+
+
+def test_what_a_tool_prints_stays_out_of_the_results(
+    services: Mapping[Role, Service], capsys: pytest.CaptureFixture[str]
+) -> None:
+    done(Tool("tools.py:shout"), Script({}), services, text="hi")
+    said = capsys.readouterr()
+    assert (said.out, said.err) == ("", "shouting\n")
 
 
 def test_what_is_said_of_a_tools_result_is_said_of_its_arguments() -> None:

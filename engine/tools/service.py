@@ -5,7 +5,9 @@ until its file changes.
 """
 
 import json
+import sys
 from collections.abc import Callable, Sequence
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +62,8 @@ class ToolService:
         try:
             if isinstance(request, Describe):
                 return Completion(text=json.dumps(tool_declaration(function), ensure_ascii=False))
-            return Completion(text=call_tool(function, json.loads(request.arguments)))
+            with redirect_stdout(sys.stderr):  # results alone go to stdout
+                return Completion(text=call_tool(function, json.loads(request.arguments)))
         except LocalgradError as error:
             return Completion(error=str(error))
 
