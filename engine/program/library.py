@@ -204,7 +204,7 @@ def tool_call(inputs: tuple[str, ...], answer: Settings, *, functions: str = "fu
 
 def pal(inputs: tuple[str, ...], answer: Settings) -> Nodes:
     """Write code whose value is the answer."""
-    return {"code": _code(inputs, answer), "answer": {"layer": "run_code", "inputs": ["code"]}}
+    return {"code": _code(inputs, answer), "answer": {"layer": "run_code", "inputs": ["code"], "on_error": "text"}}
 
 
 def program_of_thought(inputs: tuple[str, ...], answer: Settings) -> Nodes:
@@ -218,8 +218,11 @@ def program_of_thought(inputs: tuple[str, ...], answer: Settings) -> Nodes:
 
 
 def _code(inputs: tuple[str, ...], answer: Settings) -> dict[str, Any]:
-    says = "Write Python code that computes the answer. The last line is the variable that holds it."
-    settings = {"max_tokens": 160, "instruction": says, **answer}
+    """Writes code, with two examples of it where a single input says what they answer; both papers show examples."""
+    says = "Write Python code that computes the answer. The last line assigns it."
+    shown = [{"inputs": {inputs[0]: question}, "outputs": {"code": code}} for question, code in _SUMS]
+    settings = {"max_tokens": 160, "instruction": says, "style": "plain"}
+    settings |= {"demos": shown if len(inputs) == 1 else [], **answer}
     return {"layer": "predict", "inputs": list(inputs), "outputs": ["code"], **settings}
 
 
@@ -253,6 +256,16 @@ def text_to_sql(inputs: tuple[str, ...], answer: Settings, *, database: str) -> 
     }
 
 
+_SUMS = (
+    (
+        "Tom has 3 boxes with 4 pens each and loses 2 pens. How many pens are left?",
+        "boxes = 3\npens_in_a_box = 4\nlost = 2\nanswer = boxes * pens_in_a_box - lost",
+    ),
+    (
+        "A train leaves with 40 people. 15 get off and twice as many get on. How many people are on it?",
+        "people = 40\ngot_off = 15\ngot_on = 2 * got_off\nanswer = people - got_off + got_on",
+    ),
+)
 _FROM_PASSAGES = "Answer the question from the passages, in a few words."
 
 ARCHITECTURES: dict[str, Callable[..., Nodes]] = {
