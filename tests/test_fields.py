@@ -16,8 +16,15 @@ from support_gbnf import Gbnf
 from engine.errors import ContentError
 from engine.forward import bind
 from engine.program.declared import declared_program
-from engine.program.fields import Field, as_fields, read_type, to_plain
-from engine.program.grammar import (
+from engine.program.graph import Program
+from engine.program.layer import Input
+from engine.program.layers import Predict
+from engine.program.layers.predict import Predict as PredictLayer
+from engine.program.parameters import Demo
+from engine.program.prompt import read_reply, reply_grammar
+from engine.program.saved import SavedProgram, load_saved
+from engine.program.typed.fields import Field, as_fields, read_type, to_plain
+from engine.program.typed.grammar import (
     MAX_ELEMENTS,
     Either,
     Exactly,
@@ -31,16 +38,9 @@ from engine.program.grammar import (
     prose,
     words,
 )
-from engine.program.graph import Program
-from engine.program.json_schema import json_schema
-from engine.program.json_values import Integer, compact
-from engine.program.layer import Input
-from engine.program.layers import Predict
-from engine.program.layers.predict import Predict as PredictLayer
-from engine.program.parameters import Demo
-from engine.program.prompt import read_reply, reply_grammar
-from engine.program.regex import regex
-from engine.program.saved import SavedProgram, load_saved
+from engine.program.typed.json_schema import json_schema
+from engine.program.typed.json_values import Integer, compact
+from engine.program.typed.regex import regex
 from engine.records import Chat, Completion, Generate, Request
 from engine.tasks.splits import load_splits
 from engine.tasks.taskfile import load_task

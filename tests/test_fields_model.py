@@ -19,12 +19,12 @@ from engine.inference.local.backend import LlamaBackend
 from engine.inference.local.llama import LlamaModel
 from engine.inference.models import find_model
 from engine.inference.runtime import Runtime
-from engine.program.fields import as_fields
-from engine.program.grammar import MAX_ELEMENTS, Exactly, OneOf, Pattern, Repeat, Then, gbnf
 from engine.program.graph import Program
 from engine.program.layer import Input
 from engine.program.layers import Predict
 from engine.program.prompt import reply_grammar
+from engine.program.typed.fields import as_fields
+from engine.program.typed.grammar import MAX_ELEMENTS, Exactly, OneOf, Pattern, Repeat, Then, gbnf
 from engine.records import Trace
 from engine.store.store import Store
 from engine.tasks.schema import RuntimeSettings

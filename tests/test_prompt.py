@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from engine.errors import ContentError, ModelError
 from engine.inference.chat import ChatTemplate, Piece
-from engine.program.fields import as_fields
 from engine.program.parameters import Demo
 from engine.program.prompt import Layout, continuation, default_stops, label, read_reply, render
+from engine.program.typed.fields import as_fields
 from engine.records import Chat, Message, Plain
 
 CHATML = (

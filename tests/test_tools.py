@@ -15,10 +15,10 @@ from support_gbnf import Gbnf
 from engine import open_runtime
 from engine.errors import ContentError, UsageError
 from engine.flows import ask, together
-from engine.program.calls import call_grammar, call_pattern, read_call, written_call
-from engine.program.grammar import matches
-from engine.program.json_values import compact
-from engine.program.toolspec import ToolSpec, described, read_tools
+from engine.program.tools.calls import call_grammar, call_pattern, read_call, written_call
+from engine.program.tools.spec import ToolSpec, described, read_tools
+from engine.program.typed.grammar import matches
+from engine.program.typed.json_values import compact
 from engine.records import Chat, Generate, Message
 from engine.tasks.answers import same_value
 from engine.tasks.schema import RuntimeSettings

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from engine.flows import Flow, ask
-from engine.program.grammar import prose
 from engine.program.prompt import label
+from engine.program.typed.grammar import prose
 from engine.records import Chat, Generate, Message, Step
 
 ONE_SENTENCE = prose(240)

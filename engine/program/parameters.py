@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from engine.errors import ContentError
-from engine.program.fields import Field
+from engine.program.typed.fields import Field
 
 
 @dataclass(frozen=True, slots=True)

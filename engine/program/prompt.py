@@ -13,9 +13,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from engine.errors import ContentError
-from engine.program.fields import Field
-from engine.program.grammar import LINES, Exactly, Pattern, Repeat, Then, gbnf, optional
 from engine.program.parameters import Demo
+from engine.program.typed.fields import Field
+from engine.program.typed.grammar import LINES, Exactly, Pattern, Repeat, Then, gbnf, optional
 from engine.records import Chat, Message, Plain, Prompt
 
 

@@ -9,8 +9,8 @@ from numpy.random import Generator
 
 from engine.flows import Flow, ask, together
 from engine.optim.history import History, Proposal
-from engine.program.grammar import prose
 from engine.program.parameters import Text
+from engine.program.typed.grammar import prose
 from engine.records import Chat, Feedback, Generate, Message
 
 _PARAGRAPH = prose(400)

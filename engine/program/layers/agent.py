@@ -10,16 +10,16 @@ from typing import ClassVar, Literal
 
 from engine.errors import ContentError
 from engine.flows import Flow, ask
-from engine.program.calls import call_pattern, read_call, written_call
 from engine.program.cost import Cost, tokens
 from engine.program.critique import Gradients
-from engine.program.grammar import LINE, Exactly, Repeat, Then, gbnf
 from engine.program.layer import Layer, LayerResult, Outside
 from engine.program.layers.retrieve import written
 from engine.program.parameters import Choice, Number, Parameter, Text
 from engine.program.prompt import Layout, render
-from engine.program.toolbox import called, specs_of
-from engine.program.toolspec import ToolSpec, described
+from engine.program.tools.calls import call_pattern, read_call, written_call
+from engine.program.tools.spec import ToolSpec, described
+from engine.program.tools.toolbox import called, specs_of
+from engine.program.typed.grammar import LINE, Exactly, Repeat, Then, gbnf
 from engine.records import Chat, Completion, Generate, Plain, Prompt, Search, Step
 
 Style = Literal["chat", "plain"]

@@ -18,10 +18,10 @@ from engine.flows import Flow, ask
 from engine.program.cost import Cost, tokens
 from engine.program.critique import Gradients, critique
 from engine.program.event import ANSWER_CHARS, Event, one_line
-from engine.program.grammar import prose
 from engine.program.layer import Layer, LayerResult, Outside
 from engine.program.parameters import Choice, Notes, Number, Parameter, Text
 from engine.program.pool import EMBEDDER
+from engine.program.typed.grammar import prose
 from engine.records import Chat, Generate, Message, Nearest, Step
 
 Read = Literal["window", "all", "recall"]

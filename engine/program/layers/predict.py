@@ -18,11 +18,11 @@ from typing import Any, ClassVar, Literal, Self, get_args
 from engine.errors import ContentError
 from engine.flows import Flow, ask
 from engine.program.cost import Cost, tokens
-from engine.program.fields import Field, as_fields, to_plain
 from engine.program.layer import Layer, LayerResult, Outside, check_name
 from engine.program.parameters import Bias, Choice, Demo, Demos, Number, Parameter, Text
 from engine.program.pool import EMBEDDER, MOST_SHOWN, Order, Shown, nearest_demos
 from engine.program.prompt import Layout, continuation, default_stops, read_reply, render, reply_grammar
+from engine.program.typed.fields import Field, as_fields, to_plain
 from engine.records import Completion, Generate, Prompt, Score
 from engine.tasks.taskfile import nearest
 

@@ -12,7 +12,7 @@ from engine.errors import ContentError
 from engine.flows import Flow
 from engine.program.critique import Gradients
 from engine.program.layer import Layer, LayerResult, Outside
-from engine.program.toolbox import called, specs_of, typed
+from engine.program.tools.toolbox import called, specs_of, typed
 from engine.records import Step
 
 

@@ -10,13 +10,13 @@ from typing import ClassVar, Literal
 
 from engine.errors import ContentError
 from engine.flows import Flow, ask
-from engine.program.calls import call_grammar, read_call, written_call
 from engine.program.cost import Cost, tokens
 from engine.program.layer import Layer, LayerResult, Outside
 from engine.program.parameters import Choice, Number, Parameter, Text
 from engine.program.prompt import Layout, render
-from engine.program.toolbox import called, specs_of
-from engine.program.toolspec import ToolSpec, described, read_tools
+from engine.program.tools.calls import call_grammar, read_call, written_call
+from engine.program.tools.spec import ToolSpec, described, read_tools
+from engine.program.tools.toolbox import called, specs_of
 from engine.records import Generate, Step
 
 Style = Literal["chat", "plain"]

@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from engine.errors import ContentError
-from engine.program.grammar import LINE, Pattern, Repeat, gbnf, matches, words
-from engine.program.json_schema import json_schema
-from engine.program.json_values import (
+from engine.program.typed.grammar import LINE, Pattern, Repeat, gbnf, matches, words
+from engine.program.typed.json_schema import json_schema
+from engine.program.typed.json_values import (
     INTEGER,
     NUMBER,
     Array,
@@ -32,7 +32,7 @@ from engine.program.json_values import (
     read_json,
     shown,
 )
-from engine.program.regex import regex
+from engine.program.typed.regex import regex
 from engine.tasks.taskfile import nearest
 from engine.tasks.textfile import is_whole
 

@@ -11,7 +11,17 @@ import re
 from typing import NoReturn
 
 from engine.errors import ContentError
-from engine.program.grammar import LINE, MAX_REPETITIONS, Either, Exactly, OneOf, Pattern, Repeat, Then, written_out
+from engine.program.typed.grammar import (
+    LINE,
+    MAX_REPETITIONS,
+    Either,
+    Exactly,
+    OneOf,
+    Pattern,
+    Repeat,
+    Then,
+    written_out,
+)
 
 _MAX_DEPTH = 20
 _SETS = {

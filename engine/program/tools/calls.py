@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from engine.errors import ContentError
-from engine.program.grammar import Either, Pattern, gbnf
-from engine.program.json_values import Fixed, Object, shown
-from engine.program.toolspec import ToolSpec
+from engine.program.tools.spec import ToolSpec
+from engine.program.typed.grammar import Either, Pattern, gbnf
+from engine.program.typed.json_values import Fixed, Object, shown
 from engine.tasks.taskfile import nearest
 
 

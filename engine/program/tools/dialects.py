@@ -14,8 +14,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from engine.errors import ContentError
-from engine.program.json_schema import KEYWORDS, MAX_DEPTH, Path
-from engine.program.json_values import shown
+from engine.program.typed.json_schema import KEYWORDS, MAX_DEPTH, Path
+from engine.program.typed.json_values import shown
 
 _TYPES = {
     "str": "string",

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from engine.errors import ContentError
-from engine.program.grammar import (
+from engine.program.typed.grammar import (
     DIGIT,
     LINE,
     Either,
@@ -24,7 +24,7 @@ from engine.program.grammar import (
     optional,
     words,
 )
-from engine.program.regex import without
+from engine.program.typed.regex import without
 from engine.tasks.taskfile import nearest
 from engine.tasks.textfile import is_whole
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from engine.errors import ContentError
 from engine.flows import Flow, ask, together
-from engine.program.toolspec import ToolSpec, read_tools
+from engine.program.tools.spec import ToolSpec, read_tools
 from engine.records import CallTool, Completion, Describe
 
 

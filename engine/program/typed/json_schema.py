@@ -17,8 +17,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from engine.errors import ContentError
-from engine.program.grammar import DIGIT, Repeat
-from engine.program.json_values import (
+from engine.program.typed.grammar import DIGIT, Repeat
+from engine.program.typed.json_values import (
     MAX_DIGITS,
     AnyOf,
     Array,
@@ -32,7 +32,7 @@ from engine.program.json_values import (
     compact,
     shown,
 )
-from engine.program.regex import regex
+from engine.program.typed.regex import regex
 from engine.tasks.taskfile import nearest
 from engine.tasks.textfile import is_whole
 

@@ -16,10 +16,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from engine.errors import ContentError
-from engine.program.grammar import gbnf
-from engine.program.json_schema import Path, json_schema
-from engine.program.json_values import Object, compact, shown
-from engine.program.tool_dialects import ANY, standard
+from engine.program.tools.dialects import ANY, standard
+from engine.program.typed.grammar import gbnf
+from engine.program.typed.json_schema import Path, json_schema
+from engine.program.typed.json_values import Object, compact, shown
 from engine.tasks.taskfile import nearest
 from engine.tasks.textfile import is_whole
 

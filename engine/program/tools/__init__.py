@@ -1,0 +1,1 @@
+"""Tools as programs see them: what they take, how a model calls them, and what they give."""
