@@ -250,6 +250,24 @@ def test_texts_and_scores_are_the_same_whichever_cache_they_take_and_after_being
     assert texts(answers(embedded, requests[:1])) == unified[:1]
 
 
+@pytest.mark.parametrize("deterministic", [True, False])
+def test_the_number_of_threads_changes_no_bit(deterministic: bool) -> None:
+    """So that it may change while a run goes on. One prompt has more than 512 tokens of context."""
+    long = Plain(f"{' '.join(MESSAGES * 3)}\nMessage: {MESSAGES[0]}\nTeam:")
+    requests: list[Request] = [Score(long, tuple(f" {team}" for team in TEAMS), end="\n"), Generate(long, 12)]
+    requests += [plain_score(message, TEAMS) for message in MESSAGES[:5]]
+    requests += [ask_in_chat(message, 12) for message in MESSAGES[:5]]
+    found = []
+    for threads in (1, 2):
+        settings = replace(SETTINGS, threads=threads, deterministic=deterministic, context=4096)
+        backend = LlamaBackend(embedded_path(), "embedded", "smollm2-135m", settings)
+        try:
+            found.append([(done.text, done.loglikelihoods) for done in answers(backend, requests)])
+        finally:
+            backend.close()
+    assert found[0] == found[1]
+
+
 def test_two_models_answer_side_by_side_as_each_does_alone(precise: LlamaBackend, embedded: LlamaBackend) -> None:
     requests: list[Request] = [make(message, TEAMS) for make in (plain_score, chat_score) for message in MESSAGES[:4]]
     requests += [ask_in_chat(message, 10) for message in MESSAGES[:4]]
