@@ -1,6 +1,7 @@
 """What holds for the code as a whole: its layers, what importing it costs, and what it never uses."""
 
 import ast
+import functools
 import graphlib
 import importlib
 import json
@@ -145,6 +146,7 @@ def test_no_module_but_the_llama_backends_needs_a_heavy_library_to_be_imported()
     assert "engine.optim.loop" in names
 
 
+@functools.cache
 def needs_llama(name: str) -> bool:
     """Whether a module imports llama_cpp at its top, itself or through another module."""
     tops = [node for node in INNER[name].body if isinstance(node, ast.Import | ast.ImportFrom)]
