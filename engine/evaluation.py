@@ -65,7 +65,8 @@ def evaluate(
     failed = sum(trace.prediction.error is not None for trace in traces)
     if traces and failed == len(traces):
         raise ContentError(
-            f"not one of {failed} examples could be answered; the first failed with: {traces[0].prediction.error}"
+            f"not one of {failed} examples could be answered (localgrad trace list --failed); "
+            f"the first failed with: {traces[0].prediction.error}"
         )
     score, interval = figure_of(traces, metric)
     return Evaluation(score, interval, tuple(traces), runtime.usage.since(before), failed, _outside(program, examples))

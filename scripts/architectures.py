@@ -102,7 +102,7 @@ TRIALS = (
     Trial("router", "svamp", "numeric", {"experts": _KINDS}),
     Trial("classify_then_answer", "svamp", "numeric", {"kinds": list(_KINDS), **_NUMBER}),
     Trial("text_to_sql", "hotpotqa_ctx", "token_f1", {"database": "pages.db"}),
-    Trial("nearest_demos", "svamp", "numeric", {"k": 4}),
+    Trial("nearest_demos", "svamp", "numeric", {"nearest": 4}),
 )  # fmt: skip
 
 

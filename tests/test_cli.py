@@ -368,7 +368,11 @@ MISTAKES: dict[str, tuple[int, list[str], str]] = {
     "absent rows": (2, ["run", "task.yaml", "absent.jsonl"], "absent.jsonl: no such file"),
     "rows without the field": (1, ["run", "task.yaml", "other.jsonl"], "other.jsonl:1: no field 'text'"),
     "diff of no run": (2, ["diff", "nothing", "--task", "task.yaml"], "no run 'nothing'"),
-    "diff before any run": (2, ["diff", "--task", "task.yaml"], "no finished run yet; localgrad optimize TASK"),
+    "diff before any run": (
+        2,
+        ["diff", "--task", "task.yaml"],
+        "no finished run of task.yaml yet; localgrad optimize TASK",
+    ),
     "init over a task": (2, ["init", "."], "already there"),
     "init without a folder": (2, ["init"], "name a folder for the new task, as in: "),
 }
@@ -609,3 +613,24 @@ def test_a_closed_pipe_is_no_error(task: Path) -> None:
     )
     assert done.stdout.strip() in COLOURS
     assert "Traceback" not in done.stderr
+
+
+def test_diff_of_a_task_is_of_that_task(make_task: Any, cli: Cli) -> None:
+    task = make_task()
+    cli("optimize", task, "--budget", "300calls")
+    other = task.with_name("other.yaml")
+    other.write_text(task.read_text("utf-8").replace("name: small", "name: other"), "utf-8")
+    assert "no finished run of" in complaint(cli("diff", other), 2)
+    cli("optimize", other, "--budget", "300calls")
+    assert cli("diff", task).out.startswith("small-")
+    assert cli("diff", other).out.startswith("other-")
+
+
+def test_a_dev_split_that_can_decide_nothing_is_told(make_task: Any, cli: Cli) -> None:
+    data = {"train": {"path": "train.jsonl"}, "dev": {"from": "train", "limit": 3}}
+    task = make_task(data={**data, "inputs": {"question": "question"}, "target": "label"})
+    assert "3 dev rows can decide nothing" in cli("optimize", task, "--budget", "60calls").err
+
+
+def test_an_input_in_place_of_a_file_is_told_how_to_give_it(make_task: Any, cli: Cli) -> None:
+    assert "one input is given as -i question=…" in complaint(cli("run", make_task(), "question=Why?"), 2)

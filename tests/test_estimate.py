@@ -87,7 +87,7 @@ def test_graph_ends_with_the_cost_by_the_rows_of_a_task(cli: Cli, make_task: Tas
     assert done.out.splitlines()[-1] == "at most 1 call an example, about 160 tokens read and 0 written"
     body = cli("graph", path, "--json").json
     assert body["cost"] == {
-        "calls": 1, "read": said, "written": 0, "inputs": {"question": 150}, "inputs_assumed": False
+        "calls": 1, "read": said, "written": 0, "bounded": True, "inputs": {"question": 150}, "inputs_assumed": False
     }  # fmt: skip
     assert body["lines"] == done.out.splitlines()
 

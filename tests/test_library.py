@@ -29,7 +29,7 @@ from engine.tasks.metrics import METRICS
 FUNCTIONS = json.dumps([{"name": "fly", "parameters": {"type": "object", "properties": {"to": {"type": "string"}}}}])
 CHECK = {"layer": "run_code", "on_error": "text", "outputs": ["check"]}
 SETTINGS: Mapping[str, Mapping[str, Any]] = {
-    "nearest_demos": {"k": 2, "demos": [{"inputs": {"question": q}, "outputs": {"answer": q}} for q in "abcd"]},
+    "nearest_demos": {"nearest": 2, "demos": [{"inputs": {"question": q}, "outputs": {"answer": q}} for q in "abcd"]},
     "reflexion": {"check": CHECK, "max_tokens": 40},
     "rag": {"index": "kb"},
     "hybrid_rag": {"index": "kb"},
@@ -97,6 +97,11 @@ def test_every_architecture_is_in_the_table_of_the_module_with_its_own_docstring
     [
         ("ragg", {}, "unknown architecture 'ragg': did you mean 'rag'?"),
         ("rag", {}, "architecture rag needs index"),
+        ("agent", {}, "unknown architecture 'agent': that is a layer: write it as a node"),
+        ("router", {"experts": ["a", "b"]}, "experts: expected a mapping, found ['a', 'b']"),
+        ("router", {"experts": {"a": 3, "b": "x"}}, "experts: expected text, found {'a': 3, 'b': 'x'}"),
+        ("classify_then_answer", {"kinds": 3}, "kinds: expected a list, found 3"),
+        ("rag", {"index": 5}, "index: expected text, found 5"),
         ("rag", {"index": "kb", "instruktion": "x"}, "unknown key 'instruktion': did you mean 'instruction'?"),
         ("cot", {"temperature": 9}, "node 'answer': steps.answer: temperature: expected a number from 0 to 2, found 9"),
     ],

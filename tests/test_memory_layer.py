@@ -450,7 +450,7 @@ def test_cost_counts_what_is_written_after_an_example() -> None:
     [
         ({"read": "some"}, "node 'm': read: expected 'window', 'all' or 'recall', found 'some'"),
         ({"write": "log"}, "node 'm': write: expected 'none', 'window', 'summary' or 'insights', found 'log'"),
-        ({"entries": "one"}, "node 'm': entries: expected tuple, found 'one'"),
+        ({"entries": "one"}, "node 'm': entries: expected a list, found 'one'"),
         ({"entries": ["a", " "]}, "node 'm': entries: note 2: expected text, found ' '"),
         ({"entries": ["a" * 1001]}, "node 'm': entries: note 1: text of 1001 characters; at most 1000 here"),
         ({"entries": ["a", "b"], "size": 1}, "node 'm': entries: 2 notes; at most 1 here"),

@@ -49,7 +49,7 @@ def test_sequential_gives_its_steps_parameters_and_takes_them_back() -> None:
     ("spec", "says"),
     [
         ({}, "node 'a': steps: expected a mapping of steps by name"),
-        ({"steps": {"one": {}}}, "node 'a': expected a mapping with a layer"),
+        ({"steps": {"one": {}}}, "node 'a': steps.one: expected a mapping with a layer"),
         ({"steps": {"one": {"layer": "predict"}}}, "node 'a': steps.one: an instruction is missing"),
         ({"steps": {"one": {"layer": "predict", "instruction": "x"}}, "k": 1}, "node 'a': unknown key 'k'"),
     ],

@@ -265,7 +265,7 @@ def test_they_are_written_and_read_alike(layer: Layer) -> None:
         ({"layer": "agent"}, "an agent needs tools (your functions) or an index to search"),
         ({"layer": "agent", "index": "kb", "steps": 0}, "steps: expected a number from 1 to 20, found 0"),
         ({"layer": "tool_call"}, "give either tools (your functions) or functions (the input that declares them)"),
-        ({"layer": "tool_call", "tools": "x.py:f"}, "tools: expected tuple, found 'x.py:f'"),
+        ({"layer": "tool_call", "tools": "x.py:f"}, "tools: expected a list, found 'x.py:f'"),
         ({"layer": "tool"}, "python is missing"),
     ],
 )

@@ -337,7 +337,7 @@ def test_tree_search_is_written_and_read_alike() -> None:
         ({"propose": None}, "node 'a': propose: expected a mapping with a layer"),
         ({"answer": None}, "node 'a': answer: expected a mapping with a layer"),
         ({"depth": 0}, "node 'a': depth: expected a number from 1 to 16, found 0"),
-        ({"nodes": "many"}, "node 'a': nodes: expected integer, found 'many'"),
+        ({"nodes": "many"}, "node 'a': nodes: expected a whole number, found 'many'"),
         ({"strategy": "deep"}, "node 'a': strategy: expected 'beam' or 'best_first', found 'deep'"),
         ({"value": " "}, "node 'a': value: expected text"),
         ({"breadth": 3}, "node 'a': unknown key 'breadth'"),

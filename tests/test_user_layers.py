@@ -82,6 +82,7 @@ def test_a_layer_of_ones_own_is_drawn_optimized_saved_and_run(task: Path) -> Non
 @pytest.mark.parametrize(
     ("text", "wrong"),
     [
+        ("x = 1", "defines no layer: a subclass of Layer with a kind"),
         ("import nothing_here", "ModuleNotFoundError"),
         (
             LAYER.replace('"hint"\n    instr', '"predict"\n    instr'),
@@ -93,6 +94,36 @@ def test_a_file_that_cannot_be_taken_is_named(tmp_path: Path, text: str, wrong: 
     (tmp_path / "mine.py").write_text(text)
     with pytest.raises(ContentError, match="task.yaml:3: .*mine.py.*" + wrong):
         load_layers(["mine.py"], tmp_path, "task.yaml:3")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ("    def flow(", "    def flows(", "node 'hint': Hint lacks flow: write it"),
+        ("completion = ", "nothing = ", "layer 'hint' failed: NameError: "),
+        ("{self.output:", "{'wrong':", "layer 'hint' gave no text for 'hint', which is one of its outputs"),
+        ('completion.text or ""', "5", "layer 'hint' gave no text for 'hint', which is one of its outputs"),
+    ],
+)
+def test_a_mistake_in_a_layer_of_ones_own_is_one_line(
+    task: Path, capsys: pytest.CaptureFixture[str], old: str, new: str, told: str
+) -> None:
+    assert old in LAYER
+    (task.parent / "mine.py").write_text(LAYER.replace(old, new))
+    assert run(["eval", str(task)]) == 1
+    said = capsys.readouterr().err.strip()
+    assert told in said.splitlines()[-1]
+    assert "Traceback" not in said
+
+
+def test_a_moved_program_says_where_it_looks(task: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    says("optimize", str(task), "--budget", "100calls", "--json")
+    saved = next(task.parent.glob(".localgrad/runs/*/program.yaml"))
+    moved = tmp_path / "away" / "program.yaml"
+    moved.parent.mkdir()
+    moved.write_text(saved.read_text())
+    assert run(["run", str(moved), "-i", "question=Why?"]) == 2
+    assert ".." not in capsys.readouterr().err
 
 
 def test_an_absent_file_is_named_by_the_line_that_asks_for_it(task: Path, capsys: pytest.CaptureFixture[str]) -> None:

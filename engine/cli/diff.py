@@ -30,7 +30,7 @@ def command(given: str | None, task_file: Path | None, common: Common) -> int:
     """
     name, task, store = _place(given, task_file, common.store)
     with existing_store(task, store) as opened:
-        run = _find(opened, name)
+        run = _find(opened, name, task)
         before, after = (_program(opened, run, which) for which in ("baseline", "best"))
     changes = {
         key: (before.parameters[key], value)
@@ -64,15 +64,19 @@ def _place(given: str | None, task: Path | None, store: str | None) -> tuple[str
     return folder.name, task, store or str(folder.parent.parent / "store.db")
 
 
-def _find(store: Store, name: str | None) -> RunRow:
+def _find(store: Store, name: str | None, task: Path | None) -> RunRow:
+    """The run of a name; without one the last finished run, of the task where one is given."""
     runs = store.runs()
+    of_task = None if task is None else str(task.resolve())
     for run in runs:
-        if run.id == name or (name is None and run.status == "done"):
+        last = name is None and run.status == "done" and of_task in (None, run.task_path)
+        if run.id == name or last:
             if not run.report:
                 raise ContentError(f"run {run.id} is {run.status}; finish it first with --resume")
             return run
     if name is None:
-        raise UsageError(f"{store.path}: no finished run yet; localgrad optimize TASK makes one")
+        whose = f" of {terminal.nearby(task)}" if task else ""
+        raise UsageError(f"{store.path}: no finished run{whose} yet; localgrad optimize TASK makes one")
     known = ", ".join(run.id for run in runs[:3]) or "none"
     raise UsageError(f"no run {name!r} in {store.path}; the newest: {known}")
 

@@ -36,7 +36,7 @@ def command(file: Path, svg: Path | None, common: Common) -> int:
     if common.as_json:
         body = {"fingerprint": program.fingerprint, "program": program.to_mapping(), "lines": lines}
         inputs = {name: sizes.get(name, ASSUMED_TOKENS) for name in program.inputs}
-        totals = {"calls": cost.calls, "read": cost.read, "written": cost.written}
+        totals = {"calls": cost.calls, "read": cost.read, "written": cost.written, "bounded": cost.bounded}
         terminal.print_result(body | {"cost": {**totals, "inputs": inputs, "inputs_assumed": not sizes}})
     else:
         for line in lines:
@@ -56,7 +56,8 @@ def _cost_line(cost: Cost, known: bool) -> str:
     """`at most 5 calls an example, about 1,200 tokens read and 300 written`."""
     totals = f"about {_rounded(cost.read):,} tokens read and {_rounded(cost.written):,} written"
     assumed = "" if known else f", where every input has {ASSUMED_TOKENS} tokens"
-    return f"at most {terminal.counted(cost.calls, 'call')} an example, {totals}{assumed}"
+    bound = "at most" if cost.bounded else "besides layers that do not say what they cost, at most"
+    return f"{bound} {terminal.counted(cost.calls, 'call')} an example, {totals}{assumed}"
 
 
 def _rounded(number: int) -> int:

@@ -14,6 +14,7 @@ from engine.cli.progress import OptimizationProgress
 from engine.cli.session import read_work, state_folder, store_path, task_runtime, with_model, with_runtime
 from engine.errors import ContentError, UsageError
 from engine.inference.runtime import Runtime
+from engine.optim.acceptance import fewest_examples
 from engine.optim.proposers import make_proposers
 from engine.optim.run import Bench, Report, new_run, unfinished_run, work_on
 from engine.store.rows import RunRow
@@ -51,6 +52,11 @@ def command(
     work = read_work(task)
     if not work.splits.dev:
         raise UsageError(f"{task_file}: the task has no dev split to decide on")
+    if len(work.splits.dev) < fewest_examples():
+        terminal.complain(
+            f"{terminal.counted(len(work.splits.dev), 'dev row')} can decide nothing, so no change will be accepted: "
+            f"give the task at least {fewest_examples()}, better 50 or more"
+        )
     task, run, resumed = _choose_run(task, common, resume, model, budget)
     try:
         with task_runtime(_repeatable(task), work.program, common.store) as runtime, OptimizationProgress() as progress:

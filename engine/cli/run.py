@@ -106,6 +106,8 @@ def _given(inputs: Sequence[str], program: Program) -> dict[str, str]:
 
 
 def _rows(file: str, program: Program, fields: Mapping[str, str]) -> list[dict[str, str]]:
+    if "=" in file and not Path(file).exists():
+        raise UsageError(f"{file}: no such file; one input is given as -i {file.partition('=')[0]}=…")
     rows = _stdin_rows(program) if file == "-" else read_rows(Path(file))
     if not rows:
         raise ContentError(f"{file}: no rows")

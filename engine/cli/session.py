@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.cli import terminal
-from engine.errors import ModelError
+from engine.errors import LocalgradError, ModelError
 from engine.inference.runtime import Runtime
 from engine.opening import check_outside, open_runtime
 from engine.program.declared import declared_program
@@ -55,7 +55,10 @@ def store_path(beside: Path, store: str | None) -> Path:
 @contextmanager
 def task_runtime(task: Task, program: Program, store: str | None) -> Iterator[Runtime]:
     """The runtime a task asks for; what the program needs beside its model is looked for first."""
-    check_outside(program, task.folder)
+    try:
+        check_outside(program, task.folder)
+    except LocalgradError as error:
+        raise type(error)(f"{task.where(('program',))}: {error}") from None
     settings = task.file.optimize
     path = store_path(task.path, store)
     with open_runtime(
@@ -78,7 +81,10 @@ def saved_runtime(
     Raises:
         ModelError: the model's file is not the one the program was made for.
     """
-    check_outside(saved.program, saved.folder)
+    try:
+        check_outside(saved.program, saved.folder)
+    except LocalgradError as error:
+        raise type(error)(f"{path}: {error} (what it needs is looked for in its folder, {saved.folder})") from None
     with open_runtime(saved.model, store=store_path(path, store), folder=saved.folder, settings=settings) as runtime:
         check_model(saved, runtime, path)
         yield runtime

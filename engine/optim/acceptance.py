@@ -6,6 +6,7 @@ spend ALPHA / (r (r + 1)), which sums to ALPHA (alpha spending, as in Foster & S
 the candidates that raced for it (Bonferroni).
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -27,6 +28,11 @@ class Verdict:
     def accepted(self) -> bool:
         """Whether the candidate replaces the incumbent."""
         return self.p_value <= self.level
+
+
+def fewest_examples() -> int:
+    """How many dev examples it takes that a change can ever be accepted: with fewer not even n wins of n suffice."""
+    return math.ceil(math.log2(2 / ALPHA))
 
 
 def judge(candidate: Sequence[float], incumbent: Sequence[float], round: int, raced: int, rng: Generator) -> Verdict:

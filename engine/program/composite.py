@@ -144,6 +144,9 @@ def read_part(spec: Any, output: str, inputs: tuple[str, ...], path: tuple[str, 
     Raises:
         ContentError: it is wrong; the message and `path` start with the part's place.
     """
+    if isinstance(spec, Mapping) and "layer" in spec and "inputs" in spec:
+        reads = f"it reads what it is given here: {', '.join(inputs)}"
+        raise ContentError(f"{'.'.join(path)}: a part has no inputs of its own, {reads}", (*path, "inputs"))
     try:
         return read_layer(spec, output, inputs)
     except ContentError as error:

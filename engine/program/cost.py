@@ -12,28 +12,32 @@ _CHARACTERS_A_TOKEN = 4
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """Model calls, tokens read and tokens written; `gives` are the most tokens of each output field, where known."""
+    """Model calls, tokens read and tokens written; `gives` are the most tokens of each output field, where known.
+
+    Not `bounded` is what has a part that says nothing of its cost: it may be more.
+    """
 
     calls: int = 0
     read: int = 0
     written: int = 0
     gives: Mapping[str, int] = field(default_factory=dict)
+    bounded: bool = True
 
     def __add__(self, other: "Cost") -> "Cost":
         """Both; of a field that both give, the longer."""
         gives = {name: max(size, self.gives.get(name, 0)) for name, size in other.gives.items()}
         totals = (self.calls + other.calls, self.read + other.read, self.written + other.written)
-        return Cost(*totals, {**self.gives, **gives})
+        return Cost(*totals, {**self.gives, **gives}, self.bounded and other.bounded)
 
     def __mul__(self, times: int) -> "Cost":
         """So many times the same."""
-        return Cost(self.calls * times, self.read * times, self.written * times, self.gives)
+        return Cost(self.calls * times, self.read * times, self.written * times, self.gives, self.bounded)
 
     def most(self, other: "Cost") -> "Cost":
         """The larger of each: what one of the two costs at most."""
         both = self + other
         totals = (max(self.calls, other.calls), max(self.read, other.read), max(self.written, other.written))
-        return Cost(*totals, both.gives)
+        return Cost(*totals, both.gives, both.bounded)
 
 
 def tokens(text: str) -> int:

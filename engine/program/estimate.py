@@ -1,6 +1,7 @@
 """What a whole program costs for one example before it is run: the costs of its nodes, each given what it will read."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from engine.program.cost import Cost, tokens
 from engine.program.graph import Program
@@ -20,7 +21,7 @@ def estimate(program: Program, sizes: Mapping[str, int]) -> Cost:
         cost = node.layer.cost({name: known[reference] for name, reference in node.sources.items()})
         known |= {f"{node.name}.{field}": cost.gives.get(field, ASSUMED_TOKENS) for field in node.layer.outputs}
         total += cost
-    return Cost(total.calls, total.read, total.written, {program.output: known[program.output]})
+    return replace(total, gives={program.output: known[program.output]})
 
 
 def mean_sizes(examples: Sequence[Example]) -> dict[str, int]:

@@ -257,7 +257,9 @@ def _read_node(
     elif isinstance(listed, Mapping) and listed:
         pairs = [(str(own), str(reference)) for own, reference in listed.items()]
     else:
-        raise ContentError(f"node {name!r} needs inputs: a list of program inputs or node.field", (*path, "inputs"))
+        wanted = "a list of program inputs or node.field"
+        found = f", not {listed!r}" if listed else ""
+        raise ContentError(f"node {name!r} needs inputs: {wanted}{found}", (*path, "inputs"))
     sources: dict[str, str] = {}
     for own, reference in pairs:
         check_name(own, "field", (*path, "inputs"))

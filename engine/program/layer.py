@@ -10,6 +10,7 @@ file that defines a layer is enough to make it known.
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal, Self
 
@@ -22,6 +23,7 @@ from engine.program.prompt import label
 from engine.program.settings import plain_settings, read_settings
 from engine.records import Passage, Step
 from engine.tasks.taskfile import nearest
+from engine.tasks.usercode import USER_MODULE, blamed
 
 LAYERS: dict[str, "type[Layer]"] = {}
 
@@ -104,8 +106,8 @@ class Layer(ABC):
         return self.backward(step, [text for name in self.outputs for text in said.get(name, ())], wanted)
 
     def cost(self, inputs: Mapping[str, int]) -> Cost:
-        """At most what one example costs, given the tokens of each input; by default nothing."""
-        return Cost()
+        """At most what one example costs, given the tokens of each input; by default that is not known."""
+        return Cost(bounded=False)
 
     @property
     def parts(self) -> Mapping[str, "Layer"]:
@@ -148,7 +150,11 @@ class Layer(ABC):
 def perform(name: str, layer: Layer, inputs: Mapping[str, str]) -> Flow[Step]:
     """Have a layer do its work as the step `name`, and note what it did."""
     keys: list[str] = []
-    result = yield from observed(layer.flow(inputs), keys)
+    with blamed(f"layer {layer.kind!r} failed") if is_users(type(layer)) else nullcontext():
+        result = yield from observed(layer.flow(inputs), keys)
+    missing = [field for field in layer.outputs if not isinstance(result.outputs.get(field), str)]
+    if missing and result.error is None:
+        result = LayerResult(error=f"layer {layer.kind!r} gave no text for {missing[0]!r}, which is one of its outputs")
     inner = {key for step in result.steps for key in calls_of(step)}
     return Step(
         name,
@@ -162,6 +168,11 @@ def perform(name: str, layer: Layer, inputs: Mapping[str, str]) -> Flow[Step]:
         result.value,
         result.error,
     )
+
+
+def is_users(kind: type[Layer]) -> bool:
+    """Whether a layer is of the user's own, so that what it raises is told and not traced."""
+    return kind.__module__.startswith(USER_MODULE)
 
 
 def calls_of(step: Step) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ out is an ordinary program: `localgrad graph` draws it, and it can be written ou
 | name | what it is | from |
 |---|---|---|
 | predict | ask once | |
-| nearest_demos | show each example the nearest train examples | Liu 2022 (KATE) |
+| nearest_demos | show each example the nearest train examples (`nearest: 8`) | Liu 2022 (KATE) |
 | cot | reason, then answer | Wei 2022 |
 | plan_and_solve | plan, then follow the plan | Wang 2023 (Plan-and-Solve) |
 | self_consistency | the majority of sampled chains of thought | Wang 2023 |
@@ -35,7 +35,9 @@ from typing import Any
 
 from engine.errors import ContentError
 from engine.program.graph import Program
+from engine.program.layer import LAYERS
 from engine.program.layers import Predict
+from engine.program.settings import checked_setting
 from engine.tasks.taskfile import nearest
 
 Nodes = dict[str, dict[str, Any]]
@@ -60,7 +62,8 @@ def architecture_nodes(name: str, inputs: tuple[str, ...], settings: Settings) -
         ContentError: no such architecture, or a setting is unknown or missing; `path` names it.
     """
     if name not in ARCHITECTURES:
-        raise ContentError(f"unknown architecture {name!r}: {nearest(name, list(ARCHITECTURES))}", ("architecture",))
+        hint = "that is a layer: write it as a node" if name in LAYERS else nearest(name, list(ARCHITECTURES))
+        raise ContentError(f"unknown architecture {name!r}: {hint}", ("architecture",))
     build = ARCHITECTURES[name]
     own = {key: item for key, item in inspect.signature(build).parameters.items() if item.kind is item.KEYWORD_ONLY}
     for key in settings:
@@ -70,7 +73,7 @@ def architecture_nodes(name: str, inputs: tuple[str, ...], settings: Settings) -
         if key not in settings and item.default is item.empty:
             raise ContentError(f"architecture {name} needs {key}")
     answer = {key: value for key, value in settings.items() if key not in own}
-    return build(inputs, answer, **{key: value for key, value in settings.items() if key in own})
+    return build(inputs, answer, **{key: checked_setting(build, key, settings[key]) for key in own if key in settings})
 
 
 def _predict(
@@ -101,9 +104,9 @@ def predict(inputs: tuple[str, ...], answer: Settings) -> Nodes:
     return {"answer": _predict(inputs, answer)}
 
 
-def nearest_demos(inputs: tuple[str, ...], answer: Settings, *, k: int = 8) -> Nodes:
-    """Ask once, with the k nearest of the train examples as demonstrations."""
-    return {"answer": _predict(inputs, {"demos": "train", "style": "plain", **answer, "nearest": k})}
+def nearest_demos(inputs: tuple[str, ...], answer: Settings) -> Nodes:
+    """Ask once, with the nearest of the train examples as demonstrations, eight unless `nearest` says otherwise."""
+    return {"answer": _predict(inputs, {"demos": "train", "style": "plain", "nearest": 8, **answer})}
 
 
 def cot(inputs: tuple[str, ...], answer: Settings) -> Nodes:
@@ -189,10 +192,10 @@ def multi_hop_rag(inputs: tuple[str, ...], answer: Settings, *, index: str, k: i
 
 
 def react(
-    inputs: tuple[str, ...], answer: Settings, *, tools: list[str] | None = None, index: str = "", steps: int = 4
+    inputs: tuple[str, ...], answer: Settings, *, tools: tuple[str, ...] = (), index: str = "", steps: int = 4
 ) -> Nodes:
     """Think, use a tool, look at what it gave, and so on; `index` can be searched like a tool."""
-    agent: dict[str, Any] = {"layer": "agent", "inputs": list(inputs), "steps": steps, "tools": list(tools or [])}
+    agent: dict[str, Any] = {"layer": "agent", "inputs": list(inputs), "steps": steps, "tools": list(tools)}
     return {"answer": {**agent, **({"index": index} if index else {}), **answer}}
 
 
@@ -226,17 +229,18 @@ def _code(inputs: tuple[str, ...], answer: Settings) -> dict[str, Any]:
     return {"layer": "predict", "inputs": list(inputs), "outputs": ["code"], **settings}
 
 
-def router(inputs: tuple[str, ...], answer: Settings, *, experts: Mapping[str, Any], top: int = 1) -> Nodes:
+def router(
+    inputs: tuple[str, ...], answer: Settings, *, experts: Mapping[str, str | Mapping[str, Any]], top: int = 1
+) -> Nodes:
     """Send the example to the expert for its kind; experts are layers, or instructions, by the name of their kind."""
     layers = {
-        name: dict(expert) if isinstance(expert, Mapping) else _part(answer, str(expert))
-        for name, expert in experts.items()
+        name: dict(expert) if isinstance(expert, Mapping) else _part(answer, expert) for name, expert in experts.items()
     }
     gate = {"layer": "predict", "instruction": "What kind of question is this?"}
     return {"answer": {"layer": "route", "inputs": list(inputs), "gate": gate, "experts": layers, "top": top}}
 
 
-def classify_then_answer(inputs: tuple[str, ...], answer: Settings, *, kinds: list[str]) -> Nodes:
+def classify_then_answer(inputs: tuple[str, ...], answer: Settings, *, kinds: tuple[str, ...]) -> Nodes:
     """Name the kind of question, then answer knowing it."""
     kind = {"layer": "predict", "inputs": list(inputs), "instruction": "What kind of question is this?"}
     return {"kind": {**kind, "choices": list(kinds)}, "answer": _predict(inputs, answer, "kind")}

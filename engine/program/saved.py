@@ -77,7 +77,7 @@ def load_saved(path: Path) -> SavedProgram:
         raise ContentError(f"{path}:{lines[('folder',)]}: folder: expected text in quotes, found {folder!r}")
     if not isinstance(layers, list) or not all(isinstance(file, str) for file in layers):
         raise ContentError(f"{path}:{lines[('layers',)]}: layers: expected a list of files, found {layers!r}")
-    load_layers(layers, path.parent / folder, f"{path}:{lines.get(('layers',), 1)}")
+    load_layers(layers, Path(os.path.normpath(path.parent / folder)), f"{path}:{lines.get(('layers',), 1)}")
     try:
         program = Program.from_mapping(data["program"])
     except ContentError as error:
@@ -86,7 +86,9 @@ def load_saved(path: Path) -> SavedProgram:
             wrong = wrong[:-1]
         raise ContentError(f"{path}:{lines[wrong]}: {error}") from None
     name = str(data.get("name", path.stem))
-    return SavedProgram(name, model["name"], model["sha256"], program, path.parent / folder, tuple(layers))
+    return SavedProgram(
+        name, model["name"], model["sha256"], program, Path(os.path.normpath(path.parent / folder)), tuple(layers)
+    )
 
 
 def is_saved_program(path: Path) -> bool:

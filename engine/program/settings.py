@@ -4,10 +4,11 @@ A field `output` is written as `outputs`, a list of one name. Everything else ke
 at its default.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+import inspect
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import MISSING, fields
 from functools import cache
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, TypeVar, cast, get_type_hints
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
@@ -54,6 +55,8 @@ def read_settings(
             made[name] = checked_setting(kind, name, mapping[name])
         elif name not in made and item.default is MISSING and item.default_factory is MISSING:
             raise ContentError(f"{name} is missing")
+    if inspect.isabstract(kind):
+        raise ContentError(f"{kind.__name__} lacks {', '.join(sorted(cast(Any, kind).__abstractmethods__))}: write it")
     layer: Any = kind(**made)
     values: dict[str, Any] = {}
     for name, parameter in layer.parameters(inputs).items():
@@ -65,8 +68,8 @@ def read_settings(
     return found
 
 
-def checked_setting(kind: type, name: str, value: Any) -> Any:
-    """A value of the type that a field is declared to have; a list where a tuple is meant will do.
+def checked_setting(kind: Callable[..., Any], name: str, value: Any) -> Any:
+    """A value of the type that a field, or a parameter of a function, has; a list where a tuple is meant will do.
 
     Raises:
         ContentError: it is of another type.
@@ -74,13 +77,25 @@ def checked_setting(kind: type, name: str, value: Any) -> Any:
     try:
         return _adapter(kind, name).validate_python(_tuples(value))
     except ValidationError as error:
-        wanted = error.errors(include_url=False)[0]["msg"].removeprefix("Input should be ").removeprefix("a valid ")
+        wrong = error.errors(include_url=False)[0]
+        wanted = _WANTED.get(wrong["type"]) or wrong["msg"].removeprefix("Input should be ").removeprefix("a valid ")
         wanted = wanted.replace("an instance of Layer", "a mapping with a layer")
         raise ContentError(f"{name}: expected {wanted}, found {value!r}", (name,)) from None
 
 
+_WANTED = {  # what pydantic says in words of Python
+    "tuple_type": "a list",
+    "mapping_type": "a mapping",
+    "dict_type": "a mapping",
+    "string_type": "text",
+    "int_type": "a whole number",
+    "float_type": "a number",
+    "bool_type": "true or false",
+}
+
+
 @cache
-def _adapter(kind: type, name: str) -> TypeAdapter[Any]:
+def _adapter(kind: Callable[..., Any], name: str) -> TypeAdapter[Any]:
     return TypeAdapter(get_type_hints(kind)[name], config=ConfigDict(strict=True, arbitrary_types_allowed=True))
 
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from engine.errors import ContentError
+from engine.program.layer import LAYERS
 from engine.tasks.usercode import load_module
 
 
@@ -18,7 +19,9 @@ def load_layers(files: Sequence[str], folder: Path, where: str) -> None:
     """
     for file in files:
         try:
-            load_module(folder / file, where)
+            module = load_module(folder / file, where)
         except ContentError as error:
             said = str(error)
             raise ContentError(said if said.startswith(where) else f"{where}: {folder / file}: {said}") from None
+        if not any(kind.__module__ == module.__name__ for kind in LAYERS.values()):
+            raise ContentError(f"{where}: {folder / file}: defines no layer: a subclass of Layer with a kind")

@@ -10,6 +10,8 @@ from typing import Any
 
 from engine.errors import ContentError, LocalgradError, UsageError
 
+USER_MODULE = "localgrad_user_"  # how the names of modules of the user's begin
+
 
 class blamed(AbstractContextManager[None]):  # noqa: N801 (reads as a verb: with blamed("metric.py:f"))
     """Turn any ordinary exception of the block, or its wish to exit, into a `ContentError` that starts with `where`."""
@@ -51,7 +53,7 @@ def load_module(path: Path, where: str) -> ModuleType:
     """
     if not path.is_file():
         raise UsageError(f"{where}: {path}: no such file")
-    spec = importlib.util.spec_from_file_location(f"localgrad_user_{path.stem}", path)
+    spec = importlib.util.spec_from_file_location(f"{USER_MODULE}{path.stem}", path)
     if spec is None or spec.loader is None:
         raise ContentError(f"{where}: {path} is not a Python file")
     module = importlib.util.module_from_spec(spec)

@@ -10,6 +10,7 @@ from typing import ClassVar
 
 from engine.flows import Flow, together
 from engine.program.code import check_seconds, run_python, with_value, written_code
+from engine.program.cost import Cost
 from engine.program.critique import Gradients, critique
 from engine.program.layer import Layer, LayerResult
 from engine.program.parameters import Parameter, Source
@@ -47,6 +48,10 @@ class Code(Layer):
         """One run."""
         text, error = yield from run_python(with_value(written_code(self.source)), dict(inputs), self.seconds)
         return LayerResult(error=error) if text is None else LayerResult({self.output: text})
+
+    def cost(self, inputs: Mapping[str, int]) -> Cost:
+        """No call of a model."""
+        return Cost()
 
     def backward(self, step: Step, said: Sequence[str], wanted: tuple[str, ...]) -> Flow[Gradients]:
         """A critique of the code, which is shown where an instruction would be, and of each wanted input."""

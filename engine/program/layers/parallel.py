@@ -5,7 +5,7 @@ All branches are asked in one batch.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from engine.errors import ContentError
@@ -85,7 +85,7 @@ class Parallel(Composite):
             total += cost
             if part.outputs[-1] in cost.gives:
                 gives[name] = cost.gives[part.outputs[-1]]
-        return Cost(total.calls, total.read, total.written, gives)
+        return replace(total, gives=gives)
 
     @classmethod
     def declared_outputs(cls, spec: Mapping[str, Any], name: str) -> tuple[str, ...]:

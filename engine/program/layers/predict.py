@@ -116,7 +116,7 @@ class Predict(Layer):
         """Choices or output fields, style, demonstrations, and whether there is a bias."""
         given = f"{len(self.choices)} choices" if self.choices else ", ".join(map(_named, self.fields))
         demos = f"{len(self.demos):,} demo{'s' * (len(self.demos) > 1)}" if self.demos else ""
-        demos = f"{self.nearest} nearest of {demos}" if self.nearest and demos else demos
+        demos = f"{min(self.nearest, len(self.demos))} nearest of {demos}" if self.nearest and demos else demos
         return " · ".join(filter(None, (given, self.style, demos, "bias" if any(self.bias) else "")))
 
     @property

@@ -10,6 +10,7 @@ from typing import ClassVar
 
 from engine.flows import Flow
 from engine.program.code import OnError, blamed, check_seconds, run_python, with_value, written_code
+from engine.program.cost import Cost
 from engine.program.critique import Gradients
 from engine.program.layer import Layer, LayerResult
 from engine.records import Step
@@ -52,6 +53,10 @@ class RunCode(Layer):
                 LayerResult({self.output: f"error: {error}"}) if self.on_error == "text" else LayerResult(error=error)
             )
         return LayerResult({self.output: "ok" if self.then in inputs and text == "None" else text})
+
+    def cost(self, inputs: Mapping[str, int]) -> Cost:
+        """No call of a model."""
+        return Cost()
 
     def backward(self, step: Step, said: Sequence[str], wanted: tuple[str, ...]) -> Flow[Gradients]:
         """What was said of the result is said of the code, which alone made it."""

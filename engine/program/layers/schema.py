@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from engine.flows import Flow, ask
+from engine.program.cost import Cost
 from engine.program.critique import Gradients
 from engine.program.layer import Layer, LayerResult, Outside
 from engine.records import RunSql, Step
@@ -34,6 +35,10 @@ class Schema(Layer):
         if completion.text is None:
             return LayerResult(error=completion.error)
         return LayerResult({self.output: json.loads(completion.text)["value"]})
+
+    def cost(self, inputs: Mapping[str, int]) -> Cost:
+        """No call of a model."""
+        return Cost()
 
     def backward(self, step: Step, said: Sequence[str], wanted: tuple[str, ...]) -> Flow[Gradients]:
         """Nobody wrote it: nothing to change."""

@@ -10,10 +10,10 @@ from typing import Any, ClassVar
 
 from engine.errors import ContentError
 from engine.flows import Flow
-from engine.program.composite import Composite, read_part
+from engine.program.composite import Composite, part_outputs, read_part
 from engine.program.cost import Cost
 from engine.program.critique import Gradients
-from engine.program.layer import LAYERS, Layer, LayerResult, check_name, layer_kind, perform
+from engine.program.layer import Layer, LayerResult, check_name, perform
 from engine.records import Step
 
 
@@ -112,7 +112,7 @@ class Sequential(Composite):
         if not isinstance(steps, Mapping) or not steps:
             return (name,)
         last, inner = list(steps.items())[-1]
-        return LAYERS[layer_kind(inner)].declared_outputs(inner, last)
+        return part_outputs(inner, last)
 
     @classmethod
     def read_parts(cls, mapping: Mapping[str, Any], output: str, inputs: tuple[str, ...]) -> dict[str, Any]:

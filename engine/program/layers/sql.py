@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from engine.flows import Flow, ask
 from engine.program.code import OnError, as_text, blamed, written_code
+from engine.program.cost import Cost
 from engine.program.critique import Gradients
 from engine.program.layer import Layer, LayerResult, Outside
 from engine.program.parameters import Number, Parameter
@@ -47,6 +48,10 @@ class Sql(Layer):
             told = {self.output: f"error: {completion.error}"}
             return LayerResult(told) if self.on_error == "text" else LayerResult(error=completion.error)
         return LayerResult({self.output: _table(json.loads(completion.text)["value"])})
+
+    def cost(self, inputs: Mapping[str, int]) -> Cost:
+        """No call of a model."""
+        return Cost()
 
     def backward(self, step: Step, said: Sequence[str], wanted: tuple[str, ...]) -> Flow[Gradients]:
         """What was said of the rows is said of the statement that chose them."""

@@ -10,6 +10,7 @@ from typing import ClassVar
 
 from engine.errors import ContentError
 from engine.flows import Flow
+from engine.program.cost import Cost
 from engine.program.critique import Gradients
 from engine.program.layer import Layer, LayerResult, Outside
 from engine.program.tools.toolbox import called, specs_of, typed
@@ -44,6 +45,10 @@ class Tool(Layer):
         if completion.text is None:
             return LayerResult(error=completion.error)
         return LayerResult({self.output: completion.text})
+
+    def cost(self, inputs: Mapping[str, int]) -> Cost:
+        """No call of a model."""
+        return Cost()
 
     def backward(self, step: Step, said: Sequence[str], wanted: tuple[str, ...]) -> Flow[Gradients]:
         """What was said of the result is said of each argument that somebody wrote."""
