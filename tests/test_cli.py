@@ -634,3 +634,17 @@ def test_a_dev_split_that_can_decide_nothing_is_told(make_task: Any, cli: Cli) -
 
 def test_an_input_in_place_of_a_file_is_told_how_to_give_it(make_task: Any, cli: Cli) -> None:
     assert "one input is given as -i question=…" in complaint(cli("run", make_task(), "question=Why?"), 2)
+
+
+def test_layers_says_what_there_is_and_what_it_takes(cli: Cli) -> None:
+    listed = json.loads(cli("layers", "--json").out)
+    assert {"predict", "vote"} <= listed["layers"].keys()
+    assert {"rag", "react"} <= listed["architectures"].keys()
+    assert all(what for found in listed.values() for what in found.values())
+    for name in ("tree_search", "memory", "predict", "router"):
+        assert f" {name}\n" in cli("layers", name).out
+    vote = json.loads(cli("layers", "vote", "--json").out)[0]["settings"]
+    assert {"setting": "weights", "what": "count, likelihood", "default": "count"} in vote
+    rag = json.loads(cli("layers", "rag", "--json").out)[0]["settings"]
+    assert {"setting": "index", "what": "text", "default": "needed"} in rag
+    assert "did you mean 'vote'?" in complaint(cli("layers", "vot"), 2)

@@ -23,6 +23,7 @@ _COMMANDS = {
     "diff": "Show what a run changed.",
     "trace": "Look at single executions.",
     "graph": "Draw a program.",
+    "layers": "List layers and architectures, and their settings.",
     "index": "Build and search retrieval indexes.",
 }
 
