@@ -1,12 +1,15 @@
 """Opening a runtime: a model by name, a store, and the services that layers ask for."""
 
+from collections.abc import Callable
 from pathlib import Path
 
+from engine.errors import LocalgradError
 from engine.inference.backend import Backend
 from engine.inference.opening import open_backend
 from engine.inference.runtime import Runtime
 from engine.inference.service import Service
 from engine.program.graph import Program
+from engine.program.layer import Outside
 from engine.records import Role
 from engine.retrieval.index import find_build
 from engine.retrieval.opening import embedder_weights
@@ -44,21 +47,30 @@ def open_runtime(
     return Runtime(backends, opened, services(base))
 
 
-def check_outside(program: Program, folder: Path) -> None:
+def check_outside(program: Program, folder: Path, where: Callable[[str], str]) -> None:
     """See that what a program needs beside itself is there, before a model is loaded for it.
 
+    `where` says who names a thing, by its name.
+
     Raises:
-        UsageError, ContentError, ModelError: it is not, or cannot be used.
+        UsageError, ContentError, ModelError: it is not there, or cannot be used.
     """
     for need in program.outside:
-        if need.kind == "index":
-            find_build(need.name, folder / INDEXES)
-        elif need.kind == "embedder":
-            embedder_weights(need.name, folder)
-        elif need.kind == "tool":
-            ToolService(folder).function(need.name)
-        else:
-            schema_of(folder / need.name)
+        try:
+            _check(need, folder)
+        except LocalgradError as error:
+            raise type(error)(f"{where(need.name)}: {error}") from None
+
+
+def _check(need: Outside, folder: Path) -> None:
+    if need.kind == "index":
+        find_build(need.name, folder / INDEXES)
+    elif need.kind == "embedder":
+        embedder_weights(need.name, folder)
+    elif need.kind == "tool":
+        ToolService(folder).function(need.name)
+    else:
+        schema_of(folder / need.name)
 
 
 def services(folder: Path) -> dict[Role, Service]:

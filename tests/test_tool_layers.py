@@ -9,6 +9,7 @@ import pytest
 from support_layers import Script, done, gradients, round_trip
 
 from engine import Input, Program, bind, open_runtime
+from engine.cli import run
 from engine.errors import ContentError, UsageError
 from engine.inference.service import Service
 from engine.program.layer import Layer
@@ -284,3 +285,12 @@ def test_the_real_model_thinks_acts_and_answers(tmp_path: Path) -> None:
         chooser = bind(Program(ToolCall(functions="functions")(Input("functions"), Input("question"))), runtime)
         answer = json.loads(chooser(functions=DECLARED, question="Drive 12 km.").text)
         assert answer["name"] in ("fly", "drive")
+
+
+def test_what_is_missing_is_named_by_its_line_in_the_task(make_task: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    agent = {"layer": "agent", "inputs": ["question"], "steps": 2, "tools": ["tools.py:nothing"]}
+    task: Path = make_task(program={"answer": agent}, metric="contains")
+    (task.parent / "tools.py").write_text(TOOLS)
+    assert run(["eval", str(task)]) == 1
+    line = next(n for n, text in enumerate(task.read_text().splitlines(), 1) if "tools.py:nothing" in text)
+    assert f"task.yaml:{line}: " in capsys.readouterr().err

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.cli import terminal
-from engine.errors import LocalgradError, ModelError
+from engine.errors import ModelError
 from engine.inference.runtime import Runtime
 from engine.opening import check_outside, open_runtime
 from engine.program.declared import declared_program
@@ -55,10 +55,7 @@ def store_path(beside: Path, store: str | None) -> Path:
 @contextmanager
 def task_runtime(task: Task, program: Program, store: str | None) -> Iterator[Runtime]:
     """The runtime a task asks for; what the program needs beside its model is looked for first."""
-    try:
-        check_outside(program, task.folder)
-    except LocalgradError as error:
-        raise type(error)(f"{task.where(('program',))}: {error}") from None
+    check_outside(program, task.folder, lambda name: task.where(_place(name, task.file.program, ("program",))))
     settings = task.file.optimize
     path = store_path(task.path, store)
     with open_runtime(
@@ -81,14 +78,23 @@ def saved_runtime(
     Raises:
         ModelError: the model's file is not the one the program was made for.
     """
-    try:
-        check_outside(saved.program, saved.folder)
-    except LocalgradError as error:
-        raise type(error)(f"{path}: {error} (what it needs is looked for in its folder, {saved.folder})") from None
+    check_outside(saved.program, saved.folder, lambda name: f"{path}: looking in its folder, {saved.folder}")
     with open_runtime(saved.model, store=store_path(path, store), folder=saved.folder, settings=settings) as runtime:
         check_model(saved, runtime, path)
         yield runtime
         _tell_notes(runtime)
+
+
+def _place(name: str, value: Any, path: tuple[str | int, ...]) -> tuple[str | int, ...]:
+    """Where in a mapping a name stands as a value; the mapping itself where it stands nowhere."""
+    items = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list) else ()
+    for key, inner in items:
+        if inner == name:
+            return (*path, key)
+        found = _place(name, inner, (*path, key))
+        if found != (*path, key):
+            return found
+    return path
 
 
 def check_model(saved: SavedProgram, runtime: Runtime, path: Path) -> None:
