@@ -50,7 +50,7 @@ from engine.flows import Flow, ask, together
 from engine.inference.local.backend import LlamaBackend
 from engine.inference.models import find_model
 from engine.opening import open_runtime
-from engine.records import Completion, Generate, Plain, Request, Score
+from engine.records import Completion, Generate, ModelRequest, Plain, Score
 from engine.tasks.schema import RuntimeSettings
 
 Name = Literal["as_is", "tuned", "deterministic", "loop", "limit", "server"]
@@ -160,7 +160,7 @@ def measure_loop(workload: Workload, path: Path) -> Measured:
     return {"seconds": seconds, "prompt_tokens": prompt_tokens, "generated_tokens": generated}
 
 
-def _ending(request: Request, longest: dict[tuple[str, ...], int]) -> tuple[int, list[str]]:
+def _ending(request: ModelRequest, longest: dict[tuple[str, ...], int]) -> tuple[int, list[str]]:
     """How many tokens to write at most, and what ends them."""
     if isinstance(request, Score):
         return longest[request.continuations], ["\n"]
@@ -174,7 +174,7 @@ def _longest_labels(workload: Workload, llama: Any) -> dict[tuple[str, ...], int
     return {labels: max(len(_text_tokens(llama, text)) for text in labels) for labels in sets}
 
 
-def _prompt_tokens(llama: Any, request: Request) -> list[int]:
+def _prompt_tokens(llama: Any, request: ModelRequest) -> list[int]:
     """A plain prompt's tokens as localgrad reads it: nothing in it is special."""
     assert isinstance(request.prompt, Plain)  # so are all prompts of the workloads
     beginning = [llama.token_bos()] if llama._model.add_bos_token() else []
@@ -295,7 +295,7 @@ def measure_server(workload: Workload, path: Path) -> Measured:
     return {"seconds": seconds, "generated_tokens": generated}
 
 
-def _text(request: Request) -> str:
+def _text(request: ModelRequest) -> str:
     assert isinstance(request.prompt, Plain)  # so are all prompts of the workloads
     return request.prompt.text
 

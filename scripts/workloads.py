@@ -27,7 +27,7 @@ from typing import Literal, NamedTuple
 
 from engine.program.parameters import Demo
 from engine.program.prompt import Layout, continuation, default_stops, label, render
-from engine.records import Generate, Plain, Request, Score
+from engine.records import Generate, ModelRequest, Plain, Score
 from engine.store.keys import canonical, digest
 
 DATA = Path(__file__).parents[1] / ".." / "shared" / "data"
@@ -96,10 +96,10 @@ class Workload:
 
     name: str
     title: str
-    stages: tuple[tuple[Request, ...], ...]
+    stages: tuple[tuple[ModelRequest, ...], ...]
 
     @property
-    def requests(self) -> tuple[Request, ...]:
+    def requests(self) -> tuple[ModelRequest, ...]:
         """All requests, stage after stage."""
         return tuple(request for stage in self.stages for request in stage)
 
@@ -134,7 +134,7 @@ def generate(data: Path, sizes: Sizes) -> Workload:
     questions = _read(data, "gsm8k", "test", sizes.sum_questions)
     outputs = ("reasoning", "answer")
     stop = default_stops(outputs, ("question",), chat=False)
-    requests: list[Request] = []
+    requests: list[ModelRequest] = []
     for instruction in _SUMS[: sizes.sum_instructions]:
         layout = Layout(instruction, outputs, chat=False)
         requests += [Generate(render(layout, {"question": row.input}), _NEW_TOKENS, stop) for row in questions]
@@ -146,7 +146,7 @@ def unshared(data: Path, sizes: Sizes) -> Workload:
     rows = _read(data, "agnews", "test", sizes.unshared_rows)
     solved = _read(data, "agnews", "train", 4 * len(rows))
     labels = _labels(data, "agnews")
-    requests: list[Request] = []
+    requests: list[ModelRequest] = []
     for number, row in enumerate(rows):
         demos = _demos("article", solved[4 * number : 4 * number + 4])
         layout = Layout("Classify the topic of the article.", ("answer",), demos, chat=False)
@@ -169,7 +169,7 @@ def optimization_round(data: Path, sizes: Sizes) -> Workload:
     rows = _read(data, "trec", "test", sizes.raced_rows)
     labels = _labels(data, "trec")
     mistakes = _read(data, "trec", "train", sizes.candidates * 8 + sizes.optimizer_calls)[sizes.candidates * 8 :]
-    stages: list[tuple[Request, ...]] = [tuple(_advice(mistakes, labels))]
+    stages: list[tuple[ModelRequest, ...]] = [tuple(_advice(mistakes, labels))]
     for start in range(0, len(rows), _RACE_BLOCK):
         block = rows[start : start + _RACE_BLOCK]
         stages.append(tuple(_scored(layout, "question", row, labels) for layout in layouts for row in block))
@@ -196,12 +196,12 @@ def _candidates(data: Path, count: int) -> list[Layout]:
     return layouts
 
 
-def _advice(mistakes: Sequence[Row], labels: Sequence[str]) -> list[Request]:
+def _advice(mistakes: Sequence[Row], labels: Sequence[str]) -> list[ModelRequest]:
     """One request for advice a mistake, worded as the backward pass does; caps spread evenly, long and short mixed."""
     span, last = _LONGEST_REPLY - _SHORTEST_REPLY, max(1, len(mistakes) - 1)
     caps = [_SHORTEST_REPLY + span * number // last for number in range(len(mistakes))]
     mixed = [caps.pop(0 if number % 2 else -1) for number in range(len(mistakes))]
-    requests: list[Request] = []
+    requests: list[ModelRequest] = []
     for number, (row, cap) in enumerate(zip(mistakes, mixed, strict=True)):
         wrong = next(name for name in (*labels[number % len(labels) :], *labels) if name != row.target)
         lines = [
