@@ -158,6 +158,7 @@ def seen(trace: Any) -> Any:
     return found.program, found.steps, found.prediction, found.score
 
 
+@pytest.mark.model
 def test_a_program_runs_on_inputs_that_nobody_labelled(project: Path) -> None:
     with open_runtime("scripted", store=":memory:", folder=project) as runtime:
         (trace,) = runtime.run(forward(made("plan_and_solve"), [example_from({"question": "Why?"})]))

@@ -88,6 +88,7 @@ def asked(request: Request, prompt: str) -> list[float]:
 # ── the service ──────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.model
 def test_the_nearest_are_those_of_brute_force(service: RetrievalService, embedder: Embedder) -> None:
     queries = ["Who composed Fidelio?", "Where is Rome?", "Who wrote Hamlet?", ""]
     vectors = embedder.embed([*queries, *TEXTS]).astype(np.float64)
@@ -105,6 +106,7 @@ def test_the_nearest_are_those_of_brute_force(service: RetrievalService, embedde
             assert passage.text == passage.title == passage.document == ""
 
 
+@pytest.mark.model
 def test_of_equal_texts_the_first_comes_first(service: RetrievalService) -> None:
     (completion,) = answers(service, [Nearest("Who wrote Hamlet?", TEXTS, 2)])
     assert completion.passages == (Passage("0", "", "", "", 1.0), Passage("6", "", "", "", 1.0))
@@ -158,6 +160,7 @@ def test_no_texts_have_no_nearest() -> None:
     assert NearestTexts(Angles).find((), [Nearest("x", (), 3, "hubs_first")]) == [()]
 
 
+@pytest.mark.model
 def test_a_call_is_keyed_by_the_pool_the_query_the_order_and_the_weights(
     service: RetrievalService, embedder: Embedder
 ) -> None:
@@ -231,11 +234,13 @@ def shown(service: RetrievalService, node: Predict, question: str) -> list[str]:
     return lines[:-1]
 
 
+@pytest.mark.model
 def test_a_prompt_shows_the_nearest_the_nearest_last(service: RetrievalService) -> None:
     found = shown(service, layer(nearest=2), "How many arms has an octopus?")
     assert found == ["How many moons has Mars?", "How many legs has a spider?"]
 
 
+@pytest.mark.model
 def test_an_example_is_never_shown_itself_even_where_its_row_repeats(service: RetrievalService) -> None:
     for order in ("nearest_last", "hubs_first"):
         for text in TEXTS:
@@ -246,6 +251,7 @@ def test_an_example_is_never_shown_itself_even_where_its_row_repeats(service: Re
     assert shown(service, layer(demos=(POOL[0], POOL[6])), "Who wrote Hamlet?") == []
 
 
+@pytest.mark.model
 def test_hubs_first_shows_the_same_demonstrations_in_an_order_that_all_prompts_share(service: RetrievalService) -> None:
     pool = layer(demos=POOL[:6])
     hubs = replace(pool, order="hubs_first")
@@ -255,6 +261,7 @@ def test_hubs_first_shows_the_same_demonstrations_in_an_order_that_all_prompts_s
         assert sorted(shown(service, hubs, question)) == sorted(shown(service, pool, question))
 
 
+@pytest.mark.model
 def test_several_inputs_are_embedded_as_lines(service: RetrievalService) -> None:
     demo = Demo({"title": "a", "text": "b"}, {"kind": "person"})
     seen = Seen(service)
@@ -264,6 +271,7 @@ def test_several_inputs_are_embedded_as_lines(service: RetrievalService) -> None
     assert seen.requests == [Nearest("c\nd", ("a\nb",), 1)]
 
 
+@pytest.mark.model
 def test_open_text_has_nearest_demonstrations_too(service: RetrievalService) -> None:
     node = Predict("Answer.", output="kind", demos=POOL, nearest=2, style="plain")
     step = done(node, Script({"": "place"}), {"retrieval": service}, question="Where is Rome?")
@@ -272,6 +280,7 @@ def test_open_text_has_nearest_demonstrations_too(service: RetrievalService) -> 
     assert len(step.calls) == 2
 
 
+@pytest.mark.model
 def test_a_service_that_fails_is_an_error_of_the_step(service: RetrievalService) -> None:
     step = done(layer(), Script({}), {"retrieval": Seen(service, fails=True)}, question="Where is Rome?")
     assert step.error == "no embedder today"
@@ -435,6 +444,7 @@ TRAIN = [
 ]
 
 
+@pytest.mark.model
 def test_train_rows_of_a_pool_are_fitted_on_without_being_shown_themselves(service: RetrievalService) -> None:
     program = Program(layer(nearest=1)(Input("question")))
     assert unseen(program, TRAIN) == TRAIN
@@ -450,6 +460,7 @@ def test_train_rows_of_a_pool_are_fitted_on_without_being_shown_themselves(servi
     assert fitted.loss <= mean_loss(traces)
 
 
+@pytest.mark.model
 def test_the_bias_is_fitted_and_the_pool_left_alone(service: RetrievalService) -> None:
     program = Program(layer(nearest=1)(Input("question")))
     history = History(
@@ -466,6 +477,7 @@ def test_the_bias_is_fitted_and_the_pool_left_alone(service: RetrievalService) -
     assert isinstance(program.parameters["kind.demos"], Demos)
 
 
+@pytest.mark.model
 def test_a_warm_store_answers_without_an_embedder(tmp_path: Path, service: RetrievalService) -> None:
     program = Program(layer(nearest=2)(Input("question")))
     first = run_in(tmp_path / "store.db", service, program)

@@ -26,6 +26,7 @@ def kill_script(*arguments: str) -> dict[str, Any]:
     return summary
 
 
+@pytest.mark.slow
 def test_runs_killed_at_random_moments_end_byte_identical_on_the_scripted_backend() -> None:
     summary = kill_script("--model", "scripted", "--budget", "1500calls", "--kills", "4", "--seed", "3")
     assert summary["accepted"] > 0, "a run that accepts nothing would prove little"
@@ -50,7 +51,7 @@ def test_a_killed_run_of_the_real_model_ends_byte_identical_too() -> None:
 
 def optimize(store: Path, *arguments: str) -> list[str]:
     task = ROOT / "engine" / "demo" / "task.yaml"
-    fixed = ["--model", "scripted:2ms", "--budget", "2000calls", "--store", str(store), "--json"]
+    fixed = ["--model", "scripted:2ms", "--budget", "1200calls", "--store", str(store), "--json"]
     return [sys.executable, "-m", "engine", "optimize", str(task), *fixed, *arguments]
 
 
@@ -73,7 +74,7 @@ def test_a_live_run_is_locked_and_names_its_process(tmp_path: Path) -> None:
 
 def test_resume_without_an_unfinished_run_begins_a_new_one(tmp_path: Path) -> None:
     store = tmp_path / "store.db"
-    command = [argument if argument != "2000calls" else "300calls" for argument in optimize(store, "--resume")]
+    command = [argument if argument != "1200calls" else "300calls" for argument in optimize(store, "--resume")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0
     assert json.loads(done.stdout)["resumed"] is False
@@ -87,7 +88,7 @@ def test_a_run_that_began_with_the_model_in_another_format_says_what_that_costs(
     begun = new_run(task)
     with Store(store) as opened:
         opened.put_run(replace(begun, settings={**begun.settings, "identity": "another format"}))
-    command = [argument for argument in optimize(store, "--resume") if argument not in ("--budget", "2000calls")]
+    command = [argument for argument in optimize(store, "--resume") if argument not in ("--budget", "1200calls")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["run"] == begun.id

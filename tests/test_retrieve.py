@@ -52,6 +52,7 @@ def ids(passages: Sequence[Passage]) -> list[str]:
     return [passage.id for passage in passages]
 
 
+@pytest.mark.model
 def test_passages_come_numbered_and_stand_in_the_trace_with_ids_and_scores(services: Mapping[Role, Service]) -> None:
     step = done(LEXICAL, Script({}), services, question="What is baked from flour, and what is brewed?")
     assert step.outputs["passages"].splitlines() == [
@@ -63,6 +64,7 @@ def test_passages_come_numbered_and_stand_in_the_trace_with_ids_and_scores(servi
     assert len(step.calls) == 1
 
 
+@pytest.mark.model
 @pytest.mark.parametrize("mode", ["dense", "hybrid", "lexical"])
 def test_every_mode_finds_what_answers(services: Mapping[Role, Service], mode: Any) -> None:
     step = done(Retrieve("kb", k=1, mode=mode), Script({}), services, question="vessels that cross the sea")
@@ -70,16 +72,19 @@ def test_every_mode_finds_what_answers(services: Mapping[Role, Service], mode: A
     assert step.outputs["passages"] == "[1] Ships cross the sea with cargo and crew.", "without a title"
 
 
+@pytest.mark.model
 def test_several_inputs_make_one_query(services: Mapping[Role, Service]) -> None:
     step = done(Retrieve("kb", k=1, mode="lexical"), Script({}), services, question="It floats.", thought="cargo crew")
     assert ids(step.passages) == ["ships"]
 
 
+@pytest.mark.model
 def test_a_threshold_leaves_out_what_is_weaker_and_nothing_found_is_no_error(services: Mapping[Role, Service]) -> None:
     step = done(Retrieve("kb", mode="dense", threshold=0.99), Script({}), services, question="tea")
     assert (step.error, step.passages, step.outputs) == (None, (), {"passages": ""})
 
 
+@pytest.mark.model
 def test_the_same_search_is_made_once_and_is_no_call_of_a_model(project: Path, tmp_path: Path) -> None:
     program = Program(LEXICAL(Input("question")))
     example = Example("1", {"question": "tea"})
@@ -93,6 +98,7 @@ def test_the_same_search_is_made_once_and_is_no_call_of_a_model(project: Path, t
             assert runtime.store.calls_paid() == (1, 1)
 
 
+@pytest.mark.model
 def test_a_prompt_shows_what_was_found(services: Mapping[Role, Service]) -> None:
     question = Input("question")
     program = Program(Predict("Answer.")(LEXICAL(question), question))
@@ -137,6 +143,7 @@ def test_a_wrong_setting_is_named(settings: dict[str, Any], says: str) -> None:
     assert str(raised.value) == f"node 'a': {says}"
 
 
+@pytest.mark.model
 def test_what_is_needed_is_looked_for_before_a_model_is_loaded(project: Path) -> None:
     check_outside(Program(LEXICAL(Input("question"))), project, str)
     with pytest.raises(UsageError, match=r"^other: .*other\.toml: no such index"):
