@@ -13,7 +13,8 @@ from engine.program.layer import Outside
 from engine.records import Role
 from engine.retrieval.index import find_build
 from engine.retrieval.opening import embedder_weights
-from engine.retrieval.service import INDEXES, RetrievalService
+from engine.retrieval.recipe import INDEXES
+from engine.retrieval.service import RetrievalService
 from engine.sandbox.service import SandboxService
 from engine.sandbox.sql import schema_of
 from engine.store.store import Store
@@ -55,20 +56,21 @@ def check_outside(program: Program, folder: Path, where: Callable[[str], str]) -
     Raises:
         UsageError, ContentError, ModelError: it is not there, or cannot be used.
     """
+    tools = ToolService(folder)
     for need in program.outside:
         try:
-            _check(need, folder)
+            _check(need, folder, tools)
         except LocalgradError as error:
             raise type(error)(f"{where(need.name)}: {error}") from None
 
 
-def _check(need: Outside, folder: Path) -> None:
+def _check(need: Outside, folder: Path, tools: ToolService) -> None:
     if need.kind == "index":
         find_build(need.name, folder / INDEXES)
     elif need.kind == "embedder":
         embedder_weights(need.name, folder)
     elif need.kind == "tool":
-        ToolService(folder).function(need.name)
+        tools.function(need.name)
     else:
         schema_of(folder / need.name)
 

@@ -168,3 +168,11 @@ def test_parallel_with_a_real_model() -> None:
     assert prediction.text in ("warm", "cold")
     assert prediction.probabilities is not None
     assert max(prediction.probabilities, key=prediction.probabilities.__getitem__) == prediction.text
+
+
+def test_any_field_of_a_node_can_be_read_where_a_program_is_built() -> None:
+    branches = BOTH(Input("text"), name="branches")
+    program = Program(Predict("Answer.")(branches["topic"], branches))
+    assert list(program.nodes[-1].sources.values()) == ["branches.topic", "branches.tone"]
+    with pytest.raises(ContentError, match=r"'branches\.tone' has no field 'mood'"):
+        branches["mood"]

@@ -114,6 +114,14 @@ def test_a_tool_is_called_once_for_the_same_arguments_until_its_file_changes(tmp
         assert bind(program, runtime)(text="hi").text == "hi!"
 
 
+def test_functions_of_one_file_share_what_is_in_it(services: Mapping[Role, Service]) -> None:
+    service = services["tools"]
+    assert isinstance(service, ToolService)
+    add, shout = service.function("tools.py:add"), service.function("tools.py:shout")
+    add(1)
+    assert shout.__globals__["CALLS"] == [(1, 0.0)]
+
+
 def test_what_a_tool_prints_stays_out_of_the_results(
     services: Mapping[Role, Service], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -17,10 +17,9 @@ from engine.retrieval.building import build
 from engine.retrieval.documents import read_documents
 from engine.retrieval.index import MODES, open_index
 from engine.retrieval.opening import is_path, open_embedder
-from engine.retrieval.recipe import CHUNK, KINDS, OVERLAP, Kind, Recipe, read_recipe, recipe_path, write_recipe
+from engine.retrieval.recipe import CHUNK, INDEXES, KINDS, OVERLAP, Kind, Recipe, read_recipe, recipe_path, write_recipe
 from engine.retrieval.stored import Manifest, built
 
-_FOLDER = "indexes"
 _SHOWN = 300  # characters of a passage
 
 
@@ -28,7 +27,7 @@ def _common(command: Callable[..., int]) -> Callable[..., int]:
     for option in (
         click.option("--json", "as_json", is_flag=True, help="Print the result as JSON."),
         click.option(
-            "--indexes", "folder", default=_FOLDER, show_default=True, metavar="FOLDER",
+            "--indexes", "folder", default=INDEXES, show_default=True, metavar="FOLDER",
             type=click.Path(path_type=Path, file_okay=False), help="Where recipes and built indexes lie.",
         ),
         click.argument("name"),
@@ -85,7 +84,7 @@ def build_command(
     )
     terminal.say(f"recipe  {terminal.nearby(path)}")
     terminal.say(f"built   {terminal.nearby(place)}")
-    where = "" if folder == Path(_FOLDER) else f" --indexes {terminal.nearby(folder)}"
+    where = "" if folder == Path(INDEXES) else f" --indexes {terminal.nearby(folder)}"
     terminal.say(f'search  {terminal.own_name()} index query {name} "…"{where}')
     return 0
 

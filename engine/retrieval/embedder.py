@@ -6,10 +6,12 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.program.pool import EMBEDDER
+
 Vectors = NDArray[np.float32]
 Report = Callable[[int, int], None]
 
-DEFAULT_EMBEDDER = "minilm-l6-v2"
+DEFAULT_EMBEDDER = EMBEDDER
 
 
 class Embedder(Protocol):

@@ -16,6 +16,7 @@ from engine.tasks.taskfile import nearest
 Kind = Literal["auto", "flat", "ivf", "hnsw"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
+INDEXES = "indexes"  # the folder of a project in which recipes and what was built of them lie
 CHUNK, OVERLAP = 256, 32  # tokens of the embedder
 _NAME = re.compile(r"[\w-][\w.-]*")
 

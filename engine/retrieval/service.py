@@ -15,9 +15,7 @@ from engine.retrieval.embedder import DEFAULT_EMBEDDER, Embedder
 from engine.retrieval.index import Index, open_index
 from engine.retrieval.nearest import NearestTexts, pool_digest
 from engine.retrieval.opening import embedder_weights, open_embedder
-from engine.retrieval.recipe import read_recipe, recipe_path
-
-INDEXES = "indexes"
+from engine.retrieval.recipe import INDEXES, read_recipe, recipe_path
 
 
 class RetrievalService:

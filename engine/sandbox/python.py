@@ -13,7 +13,6 @@ import re
 import signal
 import tempfile
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 from importlib import metadata
@@ -76,7 +75,6 @@ class PythonSandbox:
         Raises:
             LocalgradError: the interpreter is not installed, or cannot be started.
         """
-        self._workers = workers
         self._folder = tempfile.TemporaryDirectory(prefix="localgrad-")
         self._pool = open_pool(Path(self._folder.name), workers)
 
@@ -97,11 +95,6 @@ class PythonSandbox:
             return self._outcome(source, inputs, limits)
         except RuntimeError as error:
             raise LocalgradError(f"the Python interpreter for model-written code cannot go on: {error}") from None
-
-    def run_all(self, sources: Sequence[str], inputs: Mapping[str, Json], limits: Limits) -> list[Outcome]:
-        """Run several programs on the same inputs, as many at a time as there are workers; outcomes in their order."""
-        with ThreadPoolExecutor(self._workers) as threads:
-            return list(threads.map(lambda source: self.run(source, inputs, limits), sources))
 
     def _outcome(self, source: str, inputs: Mapping[str, Json], limits: Limits) -> Outcome:
         """Run on the next free worker.

@@ -27,8 +27,12 @@ class blamed(AbstractContextManager[None]):  # noqa: N801 (reads as a verb: with
             raise ContentError(f"{self._where}: {type(error).__name__}{said and ': '}{said}") from error
 
 
-def load_function(reference: str, folder: Path, where: str) -> Callable[..., Any]:
+def load_function(
+    reference: str, folder: Path, where: str, read: dict[Path, ModuleType] | None = None
+) -> Callable[..., Any]:
     """The function that `file.py:function` names; the file's path starts from `folder`.
+
+    Files that stand in `read` are not read again, and those that are come to stand in it.
 
     Raises:
         UsageError: no such file.
@@ -38,7 +42,10 @@ def load_function(reference: str, folder: Path, where: str) -> Callable[..., Any
     if not file_name or not function_name:
         raise ContentError(f"{where}: write it as file.py:function, not {reference!r}")
     path = folder / file_name
-    function = getattr(load_module(path, where), function_name, None)
+    read = {} if read is None else read
+    if path not in read:
+        read[path] = load_module(path, where)
+    function = getattr(read[path], function_name, None)
     if not callable(function):
         raise ContentError(f"{where}: {path} has no function {function_name!r}")
     return function  # type: ignore[no-any-return]

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from engine.errors import LocalgradError
@@ -20,7 +21,10 @@ from engine.tools.functions import call_tool, tool_declaration
 
 
 class ToolService:
-    """Answers Describe and CallTool; the paths of `file.py:function` start from `folder`."""
+    """Answers Describe and CallTool; the paths of `file.py:function` start from `folder`.
+
+    A file is read once, so that the functions in it share what else is in it.
+    """
 
     name = "tools"
     identity = "tools 1"
@@ -28,6 +32,7 @@ class ToolService:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._functions: dict[str, tuple[Callable[..., Any], str]] = {}
+        self._files: dict[Path, ModuleType] = {}
 
     def function(self, tool: str) -> Callable[..., Any]:
         """The function that `file.py:function` names, read once.
@@ -69,7 +74,7 @@ class ToolService:
 
     def _loaded(self, tool: str) -> tuple[Callable[..., Any], str]:
         if tool not in self._functions:
-            function = load_function(tool, self._folder, f"tool {tool!r}")
+            function = load_function(tool, self._folder, f"tool {tool!r}", self._files)
             tool_declaration(function)
             self._functions[tool] = function, file_sha256(self._folder / tool.rpartition(":")[0])
         return self._functions[tool]

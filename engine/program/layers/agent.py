@@ -6,13 +6,14 @@ tool like the others, and the only one on the last turn, so that there always is
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 from engine.errors import ContentError
 from engine.flows import Flow, ask
 from engine.program.cost import Cost, tokens
 from engine.program.critique import Gradients
 from engine.program.layer import Layer, LayerResult, Outside
+from engine.program.layers.predict import Style
 from engine.program.layers.retrieve import written
 from engine.program.parameters import Choice, Number, Parameter, Text
 from engine.program.prompt import Layout, render
@@ -21,8 +22,6 @@ from engine.program.tools.spec import ToolSpec, described
 from engine.program.tools.toolbox import called, specs_of
 from engine.program.typed.grammar import LINE, Exactly, Repeat, Then, gbnf
 from engine.records import Chat, Completion, Generate, Plain, Prompt, Search, Step
-
-Style = Literal["chat", "plain"]
 
 _THOUGHT_CHARS = 160
 _OBSERVED_TOKENS = 100

@@ -6,20 +6,19 @@ functions, one of which is then called, or the declarations that an input holds,
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 from engine.errors import ContentError
 from engine.flows import Flow, ask
 from engine.program.cost import Cost, tokens
 from engine.program.layer import Layer, LayerResult, Outside
+from engine.program.layers.predict import Style
 from engine.program.parameters import Choice, Number, Parameter, Text
 from engine.program.prompt import Layout, render
 from engine.program.tools.calls import call_grammar, read_call, written_call
 from engine.program.tools.spec import ToolSpec, described, read_tools
 from engine.program.tools.toolbox import called, specs_of
 from engine.records import Generate, Step
-
-Style = Literal["chat", "plain"]
 
 
 @dataclass(frozen=True, slots=True)
