@@ -52,8 +52,8 @@ def keep(trace: Trace) -> Flow[None]:
     yield Keep(trace)
 
 
-def observed(flow: Flow[T], keys: list[str]) -> Flow[T]:
-    """Run `flow` unchanged and append the key of every call it makes, sub-flows included, to `keys`."""
+def observed(flow: Flow[T], done: list[Completion]) -> Flow[T]:
+    """Run `flow` unchanged and append the completion of every call it makes, sub-flows included, to `done`."""
     result: Any = None
     while True:
         try:
@@ -61,14 +61,14 @@ def observed(flow: Flow[T], keys: list[str]) -> Flow[T]:
         except StopIteration as stop:
             return cast(T, stop.value)
         if isinstance(effect, Together):
-            inner: list[list[str]] = [[] for _ in effect.flows]
+            inner: list[list[Completion]] = [[] for _ in effect.flows]
             watched = tuple(observed(child, found) for child, found in zip(effect.flows, inner, strict=True))
             result = yield Together(watched)
-            keys.extend(key for found in inner for key in found)
+            done.extend(completion for found in inner for completion in found)
         else:
             result = yield effect
             if isinstance(result, Completion) and result.key:
-                keys.append(result.key)
+                done.append(result)
 
 
 def varied(flow: Flow[T], number: int) -> Flow[T]:

@@ -14,7 +14,7 @@ from engine.flows import Flow, keep, together
 from engine.inference.runtime import Runtime
 from engine.program.event import Event
 from engine.program.graph import Program
-from engine.program.layer import perform
+from engine.program.layer import Node, perform
 from engine.program.recurrence import carries_state, remembered
 from engine.records import Example, Prediction, Step, Trace
 from engine.store.keys import canonical, digest
@@ -57,6 +57,14 @@ def unrolled(
     return traces, program
 
 
+def reached(program: Program, inputs: Mapping[str, str]) -> Flow[dict[str, str] | None]:
+    """What the program's output node would read, the nodes before it having done their work; None where one failed."""
+    values, steps = yield from _executed(program.nodes[: program.nodes.index(program.output_node)], inputs)
+    if any(step.error is not None for step in steps):
+        return None
+    return {name: values[reference] for name, reference in program.output_node.sources.items()}
+
+
 def example_from(inputs: Mapping[str, str]) -> Example:
     """Inputs that came without an answer, as an example named by its content."""
     return Example(digest(canonical(dict(inputs))), inputs)
@@ -91,15 +99,24 @@ def _traced(program: Program, fingerprint: str, example: Example, metric: Metric
 
 def _execute(program: Program, inputs: Mapping[str, str]) -> Flow[tuple[Prediction, tuple[Step, ...]]]:
     """Run a program on one set of inputs. A node that fails ends the execution with its error."""
+    values, steps = yield from _executed(program.nodes, inputs)
+    failed = steps[-1]
+    if failed.error is not None:
+        return Prediction("", error=f"{failed.node}: {failed.error}"), steps
+    last = next(step for step in steps if step.node == program.output_node.name)
+    outputs = {name: text for name, text in values.items() if "." in name}
+    return Prediction(values[program.output], outputs, last.probabilities), steps
+
+
+def _executed(nodes: Sequence[Node], inputs: Mapping[str, str]) -> Flow[tuple[dict[str, str], tuple[Step, ...]]]:
+    """The values by reference after nodes have run one after another, and their steps; one that fails is the last."""
     values = dict(inputs)
     steps: list[Step] = []
-    for node in program.nodes:
+    for node in nodes:
         given = {name: values[reference] for name, reference in node.sources.items()}
         step = yield from perform(node.name, node.layer, given)
         steps.append(step)
         if step.error is not None:
-            return Prediction("", error=f"{node.name}: {step.error}"), tuple(steps)
+            break
         values |= {f"{node.name}.{field}": text for field, text in step.outputs.items()}
-    last = next(step for step in steps if step.node == program.output_node.name)
-    outputs = {name: text for name, text in values.items() if "." in name}
-    return Prediction(values[program.output], outputs, last.probabilities), tuple(steps)
+    return values, tuple(steps)

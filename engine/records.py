@@ -227,7 +227,8 @@ class Step:
     """One node of one execution, or one part of what a node did. `probabilities` belong to choices, in their order.
 
     `steps` are what a layer made of others had them do, in order, and `calls` the keys of calls made outside of them.
-    `value` is a number by which the step was judged, such as the log-odds that it is right.
+    `value` is a number by which the step was judged, such as the log-odds that it is right. `tokens`, read and written,
+    and `seconds`, each call's from its start to its end, are those of all its calls, `steps` included.
     """
 
     node: str
@@ -240,6 +241,8 @@ class Step:
     steps: "tuple[Step, ...]" = ()
     value: float | None = None
     error: str | None = None
+    tokens: int = 0
+    seconds: float = field(default=0.0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,6 +264,16 @@ class Trace:
     steps: tuple[Step, ...]
     prediction: Prediction
     score: float
+
+    @property
+    def tokens(self) -> int:
+        """Tokens read and written, cached or not."""
+        return sum(step.tokens for step in self.steps)
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of all its calls, each from its start to its end; companions in a batch make them longer."""
+        return sum(step.seconds for step in self.steps)
 
 
 @dataclass(frozen=True, slots=True)

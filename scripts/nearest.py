@@ -29,6 +29,7 @@ from typing import Any
 
 import numpy as np
 
+from engine.feedback.objective import Objective
 from engine.forward import forward
 from engine.inference.runtime import Runtime
 from engine.opening import open_runtime
@@ -89,7 +90,7 @@ def _row(task: str, options: argparse.Namespace, runtime: Runtime) -> str:
         fixed = _program(task, pool, options.list_choices, shown=[pool[int(place)] for place in chosen])
         drawn.append(_right(runtime.run(forward(fixed, judged, _METRIC))))
     traces = runtime.run(forward(program, judged, _METRIC))
-    fitted = runtime.run(calibrated(program, unseen(program, pool)[:_FITTED], _METRIC)).program
+    fitted = runtime.run(calibrated(program, unseen(program, pool)[:_FITTED], Objective(_METRIC))).program
     corrected = runtime.run(forward(fitted, judged, _METRIC))
     voted = sum(_vote(trace, pool) in trace.example.accepted for trace in traces)
     cells = [_figure(right, len(judged)) for right in (mean(drawn), _right(traces), _right(corrected), voted)]

@@ -15,15 +15,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support_inference import answers
 from support_layers import Script, done, round_trip
+from support_optim import history_of
 
 from engine.errors import ContentError
 from engine.feedback.losses import mean_loss
+from engine.feedback.objective import Objective
 from engine.forward import forward
 from engine.inference.runtime import Runtime
 from engine.inference.scripted import ScriptedBackend
 from engine.inference.service import Prepared, Reply
 from engine.optim.calibration import calibrated, unseen
-from engine.optim.history import History
 from engine.optim.proposers.bias import BiasProposer
 from engine.optim.proposers.demos import DemosProposer
 from engine.optim.proposers.settings import SettingsProposer
@@ -451,7 +452,7 @@ def test_train_rows_of_a_pool_are_fitted_on_without_being_shown_themselves(servi
     assert unseen(Program(layer(nearest=0)(Input("question"))), TRAIN) == []
     with runtime_with(service) as runtime:
         traces = runtime.run(forward(program, TRAIN, METRICS["exact_match"]))
-        fitted = runtime.run(calibrated(program, TRAIN, METRICS["exact_match"]))
+        fitted = runtime.run(calibrated(program, TRAIN, Objective(METRICS["exact_match"])))
     for trace in traces:
         (passage,) = trace.steps[0].passages
         assert TEXTS[int(passage.id)] != trace.example.inputs["question"]
@@ -463,10 +464,7 @@ def test_train_rows_of_a_pool_are_fitted_on_without_being_shown_themselves(servi
 @pytest.mark.model
 def test_the_bias_is_fitted_and_the_pool_left_alone(service: RetrievalService) -> None:
     program = Program(layer(nearest=1)(Input("question")))
-    history = History(
-        round=1, incumbent=program, dev_traces=(), train=TRAIN, metric=METRICS["exact_match"], allowance_calls=200,
-        calibrates=True, candidates=(),
-    )  # fmt: skip
+    history = history_of(program, TRAIN, allowance_calls=200)
     rng = np.random.default_rng(0)
     with runtime_with(service) as runtime:
         assert runtime.run(DemosProposer().propose(history, rng)) == []

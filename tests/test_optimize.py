@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from engine.errors import BudgetSpent, ContentError
+from engine.feedback.objective import Objective
 from engine.inference.runtime import Runtime
 from engine.inference.scripted import Answer, Script, ScriptedBackend
 from engine.inference.usage import Usage
@@ -28,6 +29,7 @@ from engine.tasks.budget import Budget
 from engine.tasks.metrics import METRICS
 
 COLOURS = ("blue", "green", "red")
+EXACT = Objective(METRICS["exact_match"])
 
 
 def program() -> Program:
@@ -76,9 +78,7 @@ def optimized(
 ) -> tuple[Outcome, Runtime]:
     runtime = Runtime({"task": ScriptedBackend(script)}, Store(":memory:"))
     proposers: list[Proposer] = make_proposers(tuple(names))
-    setting = Setting(
-        "run", start or program(), examples(60, "train"), examples(48, "dev"), METRICS["exact_match"], proposers, seed
-    )
+    setting = Setting("run", start or program(), examples(60, "train"), examples(48, "dev"), EXACT, proposers, seed)
     return optimize(setting, runtime, Meter(Budget.parse(budget), runtime.usage), Silent()), runtime
 
 
@@ -122,7 +122,7 @@ def test_a_budget_in_tokens_ends_the_run_at_the_same_place_from_the_store() -> N
             program(),
             examples(60, "train"),
             examples(48, "dev"),
-            METRICS["exact_match"],
+            EXACT,
             make_proposers(("bias", "settings")),
             0,
         )
@@ -142,7 +142,7 @@ def test_the_baseline_is_scored_whatever_the_budget() -> None:
 def test_a_run_where_no_row_fits_is_an_error() -> None:
     backend = ScriptedBackend(biased_script, context=3)
     with Runtime({"task": backend}, Store(":memory:")) as runtime:
-        setting = Setting("run", program(), examples(9, "train"), examples(9, "dev"), METRICS["exact_match"], [], 0)
+        setting = Setting("run", program(), examples(9, "train"), examples(9, "dev"), EXACT, [], 0)
         with pytest.raises(ContentError, match="not one dev example"):
             optimize(setting, runtime, Meter(Budget.parse("1m"), runtime.usage), Silent())
 
@@ -151,16 +151,16 @@ def test_a_race_drops_losers_early_and_finishes_the_best() -> None:
     good = program().replace({"colour.bias": (2.5, 2.5, -2.5)})
     bad = program().replace({"colour.bias": (0.0, 0.0, 9.0)})
     with Runtime({"task": ScriptedBackend(biased_script)}, Store(":memory:")) as runtime:
-        flow = race([bad, good], examples(100, "dev"), METRICS["exact_match"], np.random.default_rng(0))
+        flow = race([bad, good], examples(100, "dev"), EXACT, np.random.default_rng(0))
         runners = runtime.run(flow)
-    assert best_finished(runners) == 1
+    assert best_finished(runners, EXACT) == 1
     assert runners[1].finished
     assert len(runners[0].traces) == 25
 
 
 def test_levels_of_acceptance_never_add_up_to_more_than_alpha() -> None:
     rng = np.random.default_rng(0)
-    spent = sum(3 * judge([1.0], [0.0], round, 3, rng).level for round in range(1, 500))
+    spent = sum(3 * judge([1.0], [0.0], [0.0], round, 3, rng).level for round in range(1, 500))
     assert spent <= ALPHA
 
 
@@ -173,7 +173,7 @@ def test_false_acceptance_stays_below_alpha_when_candidates_are_no_better() -> N
         for round in range(1, 6):
             field = [np.where(rng.random(100) < 0.3, rng.integers(0, 2, 100), incumbent) for _ in range(4)]
             best = max(field, key=lambda scores: scores.mean())
-            rounds.append(judge(best.tolist(), incumbent.tolist(), round, 4, rng).accepted)
+            rounds.append(judge(best.tolist(), incumbent.tolist(), incumbent.tolist(), round, 4, rng).accepted)
         accepted += any(rounds)
     assert accepted / 300 <= ALPHA
 
@@ -218,7 +218,7 @@ def test_a_round_plan_spends_a_part_of_what_is_left() -> None:
     for calls in (100, 700, 3000, 50_000):
         plan = RoundPlan.of(calls, proposers=4, dev=100)
         assert plan.allowance <= max(1, calls // 4)
-        assert 16 <= plan.calibration <= 120
+        assert 16 <= plan.screening <= 120
         assert 2 <= plan.racers <= 6
 
 
@@ -233,9 +233,10 @@ def test_proposers_drop_what_is_cut_off_empty_or_unchanged() -> None:
 
 def test_open_text_programs_are_optimized_with_bootstrapped_demonstrations() -> None:
     def script(request: Request, prompt: str) -> Answer:
-        assert isinstance(request, Generate)
         seen = re.findall(r"Text: .* is (\w+)", prompt)
         shown = len(seen) > 1
+        if isinstance(request, Score):
+            return [(-1.0 if shown and word.strip() == seen[-1] else -9.0) for word in request.continuations]
         return seen[-1] if shown or seed_of(prompt) % 3 == 0 else "I do not know."
 
     text = Input("text")

@@ -136,11 +136,11 @@ def test_an_observed_flow_behaves_alike_and_tells_its_calls() -> None:
         first = yield from said("a")
         return [first, *(yield from together([said("b"), said("c")]))]
 
-    keys: list[str] = []
+    done: list[Completion] = []
     with opened(Recording()) as runtime:
-        assert runtime.run(observed(pair(), keys)) == ["A", "B", "C"]
-        assert len(set(keys)) == 3
-        calls = [runtime.store.call(key) for key in keys]
+        assert runtime.run(observed(pair(), done)) == ["A", "B", "C"]
+        assert len({completion.key for completion in done}) == 3
+        calls = [runtime.store.call(completion.key) for completion in done]
     assert [call.prompt for call in calls if call] == ["a", "b", "c"]
 
 

@@ -19,6 +19,10 @@ class Backend(Service, Protocol):
     sha256: str
 
     @property
+    def context(self) -> int:
+        """How many tokens a prompt and its answer may have together."""
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """What a person should know about how this model answers, one sentence each; it may grow with use."""
 

@@ -28,7 +28,7 @@ class ScriptedBackend:
         """Prompts of more than `context` words are refused, as a model refuses what does not fit."""
         self.name, self.sha256, self.notes = name, "", ()
         self.identity = f"{name} {getattr(script, '__name__', 'script')}"
-        self._script, self._delay_s, self._context = script, delay_s, context
+        self._script, self._delay_s, self.context = script, delay_s, context
         self._template = ChatTemplate(_TURNS)
         self._computed = 0
 
@@ -53,10 +53,10 @@ class ScriptedBackend:
 
     def _complete(self, key: str, prepared: Prepared) -> Completion:
         words = len(prepared.prompt.split())
-        if words > self._context:
+        if words > self.context:
             return Completion(
                 key=key,
-                error=f"the prompt needs {words:,} tokens, the context holds {self._context:,}",
+                error=f"the prompt needs {words:,} tokens, the context holds {self.context:,}",
                 prompt_tokens=words,
             )
         self._computed += words

@@ -75,19 +75,25 @@ _DEARER_THAN_BASELINE = {"seconds": 2.2, "tokens": 6.0}
 class RoundPlan:
     """How one round divides the calls that are left: it may use about two thirds of them.
 
-    `allowance` calls for each proposer, `calibration` train examples for each proposal's bias, `racers` on dev.
+    `players` proposers play, each with `allowance` calls; `screening` train examples measure each proposal, and
+    `racers` of them race on dev.
     """
 
+    players: int
     allowance: int
-    calibration: int
+    screening: int
     racers: int
 
     @classmethod
     def of(cls, calls_left: int, proposers: int, dev: int) -> "RoundPlan":
-        """A quarter of the calls for proposers, a fifth for calibration, a quarter for the race, within sense."""
-        proposals = 3 * proposers
+        """Up to a half of the calls for proposers, a fifth for screening, a quarter for the race, within sense."""
+        players = min(proposers, _MOST_PLAYERS)
         return cls(
-            allowance=max(1, calls_left // 4),
-            calibration=min(120, max(16, calls_left // 5 // proposals)),
+            players=players,
+            allowance=max(1, calls_left // max(4, 2 * players)),
+            screening=min(120, max(16, calls_left // 5 // (3 * max(1, players)))),
             racers=min(6, max(2, calls_left // 4 // max(1, dev))),
         )
+
+
+_MOST_PLAYERS = 4  # with more in a round each gets too little of it to do its work

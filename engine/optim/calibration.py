@@ -11,12 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.feedback.losses import mean_loss
+from engine.feedback.objective import Objective
 from engine.flows import Flow
-from engine.forward import forward
 from engine.program.graph import Program
 from engine.program.parameters import Bias, Demos
 from engine.records import Example, Trace
-from engine.tasks.metrics import Metric
 
 _RIDGE = 0.1
 _NEWTON_STEPS = 25
@@ -51,9 +50,9 @@ class Calibrated:
     loss: float
 
 
-def calibrated(program: Program, examples: Sequence[Example], metric: Metric) -> Flow[Calibrated]:
+def calibrated(program: Program, examples: Sequence[Example], objective: Objective) -> Flow[Calibrated]:
     """Run a program over examples and fit its answer's bias to them, if it has one. Costs one call an example."""
-    traces = yield from forward(program, examples, metric)
+    traces = yield from objective.run(program, examples)
     name = bias_parameter(program)
     if name is None:
         return Calibrated(program, mean_loss(traces))

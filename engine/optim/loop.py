@@ -1,11 +1,11 @@
 """The loop: how one run turns a program into a better one.
 
     until the budget is spent
-        feed back      run the incumbent on a minibatch of train, walk backward over its failures
-        propose        every proposer edits the incumbent, side by side
-        calibrate      what changes a prompt gets the bias that suits it; what train likes least is dropped
-        race           the edited programs run on dev, block by block
-        accept         the winner replaces the incumbent if it beats it in a paired test
+        allocate       a bandit says which proposers play this round
+        propose        they edit the incumbent, or another parent of theirs, side by side
+        screen         every edited program is measured on train, with the bias that suits it; the best may race
+        race           they run on dev, block by block
+        accept         the winner replaces the incumbent if it passes the test
 
 Everything that decides is either computed from stored calls or committed to the store (the allowance of a round, which
 depends on the clock), so a resumed run is a replay that asks the store instead of the model until it reaches the point
@@ -14,36 +14,36 @@ of a run independent of the order in which calls finish.
 """
 
 import itertools
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Protocol, TypeVar
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.random import Generator
 
 from engine.errors import BudgetSpent, ContentError
-from engine.feedback.backward import backward
 from engine.feedback.losses import mean_loss
-from engine.flows import Flow, together
-from engine.forward import forward
+from engine.feedback.objective import Objective
+from engine.flows import Flow, observed, together
 from engine.inference.runtime import Runtime
 from engine.inference.usage import Usage
 from engine.optim.acceptance import Verdict, judge
+from engine.optim.allocation import Play, chosen
 from engine.optim.budgeting import Meter, RoundPlan
-from engine.optim.calibration import bias_parameter, calibrated, unseen
-from engine.optim.history import History, Proposer
+from engine.optim.calibration import bias_parameter, unseen
+from engine.optim.history import Candidate, History, Proposal, Proposer
 from engine.optim.racing import Runner, best_finished, race
+from engine.optim.screening import measured
 from engine.program.graph import Program
-from engine.records import Example, Feedback, Trace
-from engine.statistics import mean
+from engine.program.layer import calls_of
+from engine.records import Completion, Example, Trace
 from engine.store.keys import seed_of
 from engine.store.rows import CandidateRow
-from engine.tasks.metrics import Metric
 
 T = TypeVar("T")
 
-_MINIBATCH = 24
 _QUIET_ROUNDS = 3
+_ROOM_TOKENS = 1536  # of an optimizer's prompt, where its context is no shorter: longer ones take long and help little
 
 
 class Watcher(Protocol):
@@ -61,15 +61,21 @@ class Watcher(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """What one run works on; the same setting and seed give the same run."""
+    """What one run works on; the same setting and seed give the same run.
+
+    An edit is accepted only if it gains at least `min_gain` in the mean value on dev. `embeds` says that nearest
+    demonstrations can be found.
+    """
 
     run: str
     program: Program
     train: Sequence[Example]
     dev: Sequence[Example]
-    metric: Metric
+    objective: Objective
     proposers: Sequence[Proposer]
     seed: int
+    min_gain: float = 0.0
+    embeds: bool = False
 
     def generator(self, *names: str | int) -> Generator:
         """A random generator for one purpose, independent of all others."""
@@ -89,6 +95,7 @@ class Outcome:
     baseline_dev: Sequence[Trace]
     best_dev: Sequence[Trace]
     candidates: Sequence[CandidateRow]
+    plays: Sequence[Play]
     rounds: int
     ended: str
 
@@ -100,20 +107,33 @@ def optimize(setting: Setting, runtime: Runtime, meter: Meter, watcher: Watcher)
         ContentError: no dev example could be answered at all.
     """
     loop = _Loop(setting, runtime, meter, watcher)
-    baseline_dev = loop.evaluate_baseline()
+    loop.evaluate_baseline()
     ended = loop.improve()
-    return Outcome(loop.incumbent, baseline_dev, loop.dev_traces, tuple(loop.rows), loop.round, ended)
+    best, baseline = loop.incumbent, loop.candidates[0]
+    return Outcome(best.program, baseline.traces, best.traces, tuple(loop.rows), tuple(loop.plays), loop.round, ended)
 
 
 @dataclass(frozen=True, slots=True)
 class _Edited:
-    """A proposal put into effect. `train_loss` stays 0 where nothing was measured."""
+    """A proposal put into effect, and its loss on train. `calls` and `tokens` are those of measuring it."""
 
-    proposer: str
-    note: str
+    player: int
+    proposal: Proposal
     program: Program
-    has_bias: bool
-    train_loss: float = 0.0
+    parent: Candidate
+    train_loss: float
+    calls: int
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Turn:
+    """What one proposer gave in one round, and what it asked for."""
+
+    proposer: Proposer
+    proposals: Sequence[Proposal]
+    calls: int
+    tokens: int
 
 
 class _Loop:
@@ -121,39 +141,49 @@ class _Loop:
 
     def __init__(self, setting: Setting, runtime: Runtime, meter: Meter, watcher: Watcher) -> None:
         self._setting, self._runtime, self._meter, self._watcher = setting, runtime, meter, watcher
-        self.incumbent = setting.program
-        self.dev_traces: Sequence[Trace] = ()
+        self._proposers = [proposer for proposer in setting.proposers if proposer.suits(setting.program)]
+        self._room = min(_ROOM_TOKENS, runtime.backend("optimizer").context * 3 // 4)
+        self.incumbent = Candidate(0, setting.program, ())
+        self.candidates = [self.incumbent]
         self.rows: list[CandidateRow] = []
+        self.plays: list[Play] = []
         self.round = 0
         self._seen = {setting.program.fingerprint}
 
-    def evaluate_baseline(self) -> Sequence[Trace]:
+    def evaluate_baseline(self) -> None:
         """Score the program as it was given; this counts towards the budget, but is done whatever the budget is."""
         self._begin("baseline")
-        baseline = forward(self.incumbent, self._setting.dev, self._setting.metric)
-        self.dev_traces = self._runtime.run(baseline, run=self._setting.run, watch=self._watch)
-        if all(trace.prediction.error for trace in self.dev_traces):
-            reason = self.dev_traces[0].prediction.error
+        baseline = self._setting.objective.run(self.incumbent.program, self._setting.dev)
+        traces = self._runtime.run(baseline, run=self._setting.run, watch=self._watch)
+        if all(trace.prediction.error for trace in traces):
+            reason = traces[0].prediction.error
             raise ContentError(f"not one dev example could be answered; the first failed with: {reason}")
-        return self.dev_traces
+        self.incumbent = Candidate(0, self.incumbent.program, tuple(traces))
+        self.candidates = [self.incumbent]
 
     def improve(self) -> str:
         """Round after round; why it ended."""
+        if not self._proposers:
+            return "no proposer has anything to edit in this program"
         quiet = 0
         try:
             for self.round in itertools.count(1):
-                if mean([trace.score for trace in self.dev_traces]) >= 1.0 and mean_loss(self.dev_traces) < 0.01:
+                if self._solved():
                     return "dev is solved"
                 plan = self._plan()
-                proposals = self._screened(self._new(self._propose(self._history(plan), plan)), plan)
-                quiet = 0 if proposals else quiet + 1
+                turns = self._propose(plan)
+                edited = self._screen(turns, plan)
+                quiet = 0 if edited else quiet + 1
                 if quiet == _QUIET_ROUNDS:
                     return f"nothing new was proposed in {_QUIET_ROUNDS} rounds"
-                if proposals:
-                    self._race_and_accept(proposals)
+                self._race_and_accept(turns, edited, plan)
         except BudgetSpent as spent:
             return str(spent)
         raise AssertionError("unreachable: count has no end")
+
+    def _solved(self) -> bool:
+        traces = self.incumbent.traces
+        return all(trace.score >= 1.0 for trace in traces) and mean_loss(traces) < 0.01
 
     # ── the phases of a round ────────────────────────────────────────────────────────────────────
 
@@ -164,124 +194,179 @@ class _Loop:
         if calls_left is None:
             calls_left = self._meter.calls_left(first_round=self.round == 1)
             store.put_calls_left(setting.run, self.round, calls_left)
-        return RoundPlan.of(calls_left, len(setting.proposers), len(setting.dev))
+        return RoundPlan.of(calls_left, len(self._proposers), len(setting.dev))
 
     def _history(self, plan: RoundPlan) -> History:
-        """The run so far, with feedback from a fresh minibatch if any proposer reads it."""
         setting = self._setting
-        history = History(
+        order = setting.generator("minibatch", self.round).permutation(len(setting.train))
+        return History(
             round=self.round,
             incumbent=self.incumbent,
-            dev_traces=self.dev_traces,
+            candidates=tuple(self.candidates),
             train=setting.train,
-            metric=setting.metric,
+            drawn=tuple(setting.train[int(index)] for index in order),
+            objective=setting.objective,
             allowance_calls=plan.allowance,
+            room_tokens=self._room,
             calibrates=setting.calibrates,
-            candidates=tuple(self.rows),
+            embeds=setting.embeds,
         )
-        if any(proposer.wants_feedback for proposer in setting.proposers):
-            self._begin("feedback")
-            failures, feedback = self._drive(self._feed_back())
-            history = replace(history, failures=failures, feedback=feedback)
-        return history
 
-    def _feed_back(self) -> Flow[tuple[list[Trace], list[Feedback]]]:
-        chosen = self._setting.generator("minibatch", self.round).permutation(len(self._setting.train))[:_MINIBATCH]
-        minibatch = [self._setting.train[int(index)] for index in chosen]
-        traces = yield from forward(self.incumbent, minibatch, self._setting.metric)
-        failures = [trace for trace in traces if trace.score < 1.0]
-        feedback = yield from backward(self.incumbent, failures)
-        return failures, feedback
-
-    def _propose(self, history: History, plan: RoundPlan) -> list[_Edited]:
-        """What every proposer proposes, in their order, each with its program and its loss on train."""
+    def _propose(self, plan: RoundPlan) -> list[_Turn]:
+        """What the proposers that play this round propose, in their order."""
         self._begin("proposing")
-        proposers = self._setting.proposers
+        history = self._history(plan)
+        playing = chosen(self._proposers, self.plays, plan.players, self._setting.generator("allocation", self.round))
+        done: list[list[Completion]] = [[] for _ in playing]
         flows = [
-            proposer.propose(history, self._setting.generator(proposer.name, self.round)) for proposer in proposers
+            observed(proposer.propose(history, self._setting.generator(proposer.name, self.round)), calls)
+            for proposer, calls in zip(playing, done, strict=True)
         ]
         proposed = self._drive(together(flows))
-        edited = [
-            _Edited(
-                proposer.name,
-                proposal.note,
-                self.incumbent.replace(proposal.edits),
-                bias_parameter(self.incumbent) in proposal.edits,
-            )
-            for proposer, proposals in zip(proposers, proposed, strict=True)
-            for proposal in proposals
+        return [
+            _Turn(proposer, proposals, len(calls), _tokens(calls))
+            for proposer, proposals, calls in zip(playing, proposed, done, strict=True)
         ]
-        return (
-            self._drive(together([self._calibrated(item, plan) for item in edited]))
-            if self._setting.calibrates
-            else edited
-        )
 
-    def _calibrated(self, edited: _Edited, plan: RoundPlan) -> Flow[_Edited]:
-        """Fit the bias that goes with an edit, unless the edit is a bias, and note the loss on the same examples."""
-        examples = unseen(edited.program, self._setting.train)[: plan.calibration]
-        fitted = yield from calibrated(edited.program, examples, self._setting.metric)
-        return replace(edited, program=edited.program if edited.has_bias else fitted.program, train_loss=fitted.loss)
-
-    def _new(self, edited: Sequence[_Edited]) -> list[_Edited]:
-        """Edits that give a program this run has not seen yet."""
+    def _screen(self, turns: Sequence[_Turn], plan: RoundPlan) -> list[_Edited]:
+        """Proposals put into effect and measured on train; those that give a program this run has not seen yet."""
+        self._begin("screening")
+        flows = [
+            self._measured(player, proposal, plan) for player, turn in enumerate(turns) for proposal in turn.proposals
+        ]
         new = []
-        for item in edited:
+        for item in self._drive(together(flows)):
             if item.program.fingerprint not in self._seen:
                 self._seen.add(item.program.fingerprint)
                 new.append(item)
         return new
 
-    def _screened(self, edited: Sequence[_Edited], plan: RoundPlan) -> list[_Edited]:
-        """As many as may race: those with the least loss on train, or the first where none was measured."""
-        ranked = sorted(range(len(edited)), key=lambda index: (edited[index].train_loss, index))
-        kept = set(ranked[: plan.racers])
-        for index, item in enumerate(edited):
-            if index not in kept:
-                self._record(item, self.incumbent, None, None)
-        return [edited[index] for index in sorted(kept)]
-
-    def _race_and_accept(self, edited: Sequence[_Edited]) -> None:
-        self._begin("racing")
+    def _measured(self, player: int, proposal: Proposal, plan: RoundPlan) -> Flow[_Edited]:
+        """An edit with the bias that suits it, unless it is a bias, and its loss on train."""
         setting = self._setting
-        generator = setting.generator("race", self.round)
-        runners = self._drive(race([item.program for item in edited], setting.dev, setting.metric, generator))
-        winner = best_finished(runners)
-        before = [trace.score for trace in self.dev_traces]
-        verdict = judge(runners[winner].scores, before, self.round, len(runners), generator)
-        parent = self.incumbent
-        if verdict.accepted:
-            self.incumbent, self.dev_traces = runners[winner].program, runners[winner].traces
-        for index, (item, runner) in enumerate(zip(edited, runners, strict=True)):
-            self._record(item, parent, runner, verdict if index == winner else None)
+        parent = proposal.parent or self.incumbent
+        program = parent.program.replace(proposal.edits)
+        examples = unseen(program, setting.train)[: plan.screening]
+        calls: list[Completion] = []
+        found = yield from observed(measured(program, examples, setting.objective, setting.calibrates), calls)
+        if bias_parameter(program) not in proposal.edits:
+            program = found.program
+        return _Edited(player, proposal, program, parent, found.loss, len(calls), _tokens(calls))
 
-    def _record(self, edited: _Edited, parent: Program, runner: Runner | None, verdict: Verdict | None) -> None:
-        row = CandidateRow(
-            number=len(self.rows) + 1,
+    def _race_and_accept(self, turns: Sequence[_Turn], edited: Sequence[_Edited], plan: RoundPlan) -> None:
+        """Race the best of a round; note how each of its candidates and each of its proposers fared."""
+        racing = self._racers(edited, plan)
+        runners: list[Runner] = []
+        verdict: Verdict | None = None
+        winner = -1
+        before = self.incumbent
+        if racing:
+            self._begin("racing")
+            setting = self._setting
+            generator = setting.generator("race", self.round)
+            runners = self._drive(race([item.program for item in racing], setting.dev, setting.objective, generator))
+            winner = best_finished(runners, setting.objective)
+            verdict = self._judged(runners[winner], len(runners), generator)
+        ran = {id(item): runner for item, runner in zip(racing, runners, strict=True)}
+        for item in edited:
+            runner = ran.get(id(item))
+            won = runner is not None and runner is runners[winner]
+            self._record(turns[item.player].proposer.name, item, runner, verdict if won else None, before)
+        self.plays += [self._play(turn, number, edited, ran) for number, turn in enumerate(turns)]
+
+    def _racers(self, edited: Sequence[_Edited], plan: RoundPlan) -> list[_Edited]:
+        """As many as may race, in their order: those with the least loss on train."""
+        ranked = sorted(range(len(edited)), key=lambda index: (edited[index].train_loss, index))
+        return [edited[index] for index in sorted(ranked[: plan.racers])]
+
+    def _judged(self, runner: Runner, raced: int, generator: Generator) -> Verdict:
+        values = self._setting.objective.values
+        baseline, incumbent = values(self.candidates[0].traces), values(self.incumbent.traces)
+        least = self._setting.min_gain
+        return judge(values(runner.traces), baseline, incumbent, self.round, raced, generator, least)
+
+    def _record(
+        self, proposer: str, item: _Edited, runner: Runner | None, verdict: Verdict | None, before: Candidate
+    ) -> None:
+        """Enter a candidate into the run; one that is accepted is the incumbent from now on."""
+        objective = self._setting.objective
+        candidate = Candidate(
+            number=len(self.candidates),
+            program=item.program,
+            traces=runner.traces if runner else (),
             round=self.round,
-            proposer=edited.proposer,
-            note=edited.note,
-            parent=parent.fingerprint,
-            program=edited.program.fingerprint,
-            examples=len(runner.scores) if runner else 0,
-            score=mean(runner.scores) if runner else 0.0,
+            proposer=proposer,
+            note=item.proposal.note,
+            parent=item.parent.number,
+            edits=_changed(item.parent.program, item.program),
+            train_loss=item.train_loss,
+            accepted=verdict is not None and verdict.accepted,
+            gain=objective.mean(runner.traces) - objective.mean(before.traces[: len(runner.traces)]) if runner else 0.0,
+        )
+        self.candidates.append(candidate)
+        if candidate.accepted:
+            self.incumbent = candidate
+        row = CandidateRow(
+            number=candidate.number,
+            round=self.round,
+            proposer=proposer,
+            note=candidate.note,
+            parent=item.parent.program.fingerprint,
+            program=item.program.fingerprint,
+            examples=len(candidate.traces),
+            score=objective.mean(candidate.traces),
             p_value=verdict.p_value if verdict else None,
             level=verdict.level if verdict else None,
-            accepted=verdict.accepted if verdict else False,
+            accepted=candidate.accepted,
         )
         store = self._runtime.store
-        store.put_program(row.program, edited.program.to_mapping())
+        store.put_program(row.program, item.program.to_mapping())
         store.put_candidate(self._setting.run, row)
         self.rows.append(row)
         self._watcher.candidate(row)
 
+    def _play(self, turn: _Turn, player: int, edited: Sequence[_Edited], ran: Mapping[int, Runner]) -> Play:
+        """What a proposer's turn cost and won."""
+        own = [item for item in edited if item.player == player]
+        first = len(self.candidates) - len(edited)
+        entered = [self.candidates[first + index] for index, item in enumerate(edited) if item.player == player]
+        traces = [trace for item in own if id(item) in ran for trace in ran[id(item)].traces]
+        return Play(
+            round=self.round,
+            proposer=turn.proposer.name,
+            proposals=len(turn.proposals),
+            raced=sum(bool(candidate.traces) for candidate in entered),
+            accepted=sum(candidate.accepted for candidate in entered),
+            gain=max((candidate.gain for candidate in entered if candidate.traces), default=0.0),
+            calls=turn.calls + sum(item.calls for item in own) + sum(map(_calls_of, traces)),
+            tokens=turn.tokens + sum(item.tokens for item in own) + sum(trace.tokens for trace in traces),
+        )
+
     # ── driving ──────────────────────────────────────────────────────────────────────────────────
 
     def _begin(self, phase: str) -> None:
-        self._watcher.phase(self.round, phase, mean([trace.score for trace in self.dev_traces]))
+        self._watcher.phase(self.round, phase, self._setting.objective.mean(self.incumbent.traces))
 
     def _drive(self, flow: Flow[T]) -> T:
         return self._runtime.run(flow, run=self._setting.run, allow=self._meter.allow, watch=self._watch)
 
     def _watch(self, usage: Usage, open_requests: int) -> None:
         self._watcher.progress(usage, open_requests, self._meter)
+
+
+def _changed(parent: Program, program: Program) -> dict[str, Any]:
+    """The parameters in which a program differs from its parent, with their new values."""
+    before = parent.parameters
+    return {
+        name: parameter.value
+        for name, parameter in program.parameters.items()
+        if name not in before or before[name].value != parameter.value
+    }
+
+
+def _tokens(completions: Sequence[Completion]) -> int:
+    return sum(completion.prompt_tokens + completion.generated_tokens for completion in completions)
+
+
+def _calls_of(trace: Trace) -> int:
+    return sum(len(calls_of(step)) for step in trace.steps)

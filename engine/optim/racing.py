@@ -13,14 +13,12 @@ from dataclasses import dataclass
 
 from numpy.random import Generator
 
-from engine.feedback.losses import mean_loss
+from engine.feedback.objective import Objective
 from engine.flows import Flow, together
-from engine.forward import forward
 from engine.program.graph import Program
 from engine.program.recurrence import carries_state
 from engine.records import Example, Trace
-from engine.statistics import mean, paired_permutation_p
-from engine.tasks.metrics import Metric
+from engine.statistics import paired_permutation_p
 
 _DROP_BELOW = 0.1
 _BLOCK = 25
@@ -34,38 +32,32 @@ class Runner:
     traces: tuple[Trace, ...] = ()
     finished: bool = False
 
-    @property
-    def scores(self) -> list[float]:
-        """One score an example."""
-        return [trace.score for trace in self.traces]
 
-    @property
-    def rank(self) -> tuple[float, float]:
-        """Smaller is better: mean score first, then the loss."""
-        return -mean(self.scores), mean_loss(self.traces)
-
-
-def race(programs: Sequence[Program], dev: Sequence[Example], metric: Metric, rng: Generator) -> Flow[list[Runner]]:
+def race(
+    programs: Sequence[Program], dev: Sequence[Example], objective: Objective, rng: Generator
+) -> Flow[list[Runner]]:
     """Race programs over dev. Returns a runner for each, in the order given; at least the best has finished."""
     runners = [Runner(program) for program in programs]
     running = list(range(len(runners)))
     size = len(dev) if any(map(carries_state, programs)) else _BLOCK
     for start in range(0, len(dev), size):
         block = dev[start : start + size]
-        ran = yield from together([forward(runners[index].program, block, metric) for index in running])
+        ran = yield from together([objective.run(runners[index].program, block) for index in running])
         for index, traces in zip(running, ran, strict=True):
             so_far = (*runners[index].traces, *traces)
             runners[index] = Runner(runners[index].program, so_far, finished=len(so_far) == len(dev))
-        leader = min(running, key=lambda index: (runners[index].rank, index))
-        running = [index for index in running if index == leader or not _beaten(runners[index], runners[leader], rng)]
+        leader = min(running, key=lambda index: (objective.rank(runners[index].traces), index))
+        values = objective.values(runners[leader].traces)
+        running = [
+            index
+            for index in running
+            if index == leader
+            or paired_permutation_p(values, objective.values(runners[index].traces), rng) >= _DROP_BELOW
+        ]
     return runners
 
 
-def best_finished(runners: Sequence[Runner]) -> int:
+def best_finished(runners: Sequence[Runner], objective: Objective) -> int:
     """Which runner won: the best of those that finished, the earlier on a tie."""
     finished = [index for index, runner in enumerate(runners) if runner.finished]
-    return min(finished, key=lambda index: (runners[index].rank, index))
-
-
-def _beaten(runner: Runner, leader: Runner, rng: Generator) -> bool:
-    return paired_permutation_p(leader.scores, runner.scores, rng) < _DROP_BELOW
+    return min(finished, key=lambda index: (objective.rank(runners[index].traces), index))

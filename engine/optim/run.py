@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -11,8 +11,10 @@ from typing import Any
 import numpy as np
 
 from engine.evaluation import Evaluation, evaluate, figure_of
+from engine.feedback.objective import Objective
 from engine.inference.runtime import Runtime
 from engine.inference.usage import Usage
+from engine.optim.allocation import Play
 from engine.optim.budgeting import Meter
 from engine.optim.loop import Outcome, Setting, Watcher, optimize
 from engine.optim.proposers import make_proposers
@@ -71,6 +73,7 @@ class Bench:
     program: Program
     runtime: Runtime
     folder: Path
+    embeds: bool = False
 
     def saved(self, program: Program) -> SavedProgram:
         """A program of this task as it is saved. A model given by its path is named by its full path."""
@@ -119,7 +122,11 @@ def work_on(bench: Bench, run: RunRow, watcher: Watcher) -> Report:
 
 def _setting(bench: Bench, run: RunRow) -> Setting:
     proposers = make_proposers(tuple(run.settings["proposers"]))
-    return Setting(run.id, bench.program, bench.splits.train, bench.splits.dev, bench.metric, proposers, run.seed)
+    settings = bench.task.file.optimize
+    return Setting(
+        run.id, bench.program, bench.splits.train, bench.splits.dev, Objective(bench.metric), proposers, run.seed,
+        settings.min_gain, bench.embeds,
+    )  # fmt: skip
 
 
 def _test(
@@ -164,6 +171,7 @@ def _body(
         "accepted": sum(row.accepted for row in outcome.candidates),
         "rounds": outcome.rounds,
         "ended": outcome.ended,
+        "proposers": _by_proposer(outcome.plays),
         "seconds": round(seconds, 2),
         "test_seconds": round(sum(e.usage.seconds for e in {id(e): e for e in (before, after) if e}.values()), 2),
         "calls": usage.calls,
@@ -178,6 +186,24 @@ def _body(
         low, high = bootstrap_interval(differences, np.random.default_rng(0))
         body["test_gain"] = {"mean": after.score - before.score, "interval": [low, high]}
     return body
+
+
+def _by_proposer(plays: Sequence[Play]) -> list[dict[str, Any]]:
+    """What each proposer that played cost and won, in the order of their first turns.
+
+    `gain` is the most that one of its candidates was above the incumbent of its time on dev, accepted or not; calls and
+    tokens are as asked, for proposing, screening and racing.
+    """
+    names = dict.fromkeys(play.proposer for play in plays)
+    rows = []
+    for name in names:
+        own = [play for play in plays if play.proposer == name]
+        sums = {
+            field: sum(getattr(play, field) for play in own)
+            for field in ("proposals", "raced", "accepted", "calls", "tokens")
+        }
+        rows.append({"name": name, "turns": len(own), **sums, "gain": max(play.gain for play in own)})
+    return rows
 
 
 def _scores(dev: Any, test: Evaluation | None, metric: Metric) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from engine.program.critique import Gradients, critique
 from engine.program.parameters import Parameter, Text
 from engine.program.prompt import label
 from engine.program.settings import plain_settings, read_settings
-from engine.records import Passage, Step
+from engine.records import Completion, Passage, Step
 from engine.tasks.taskfile import nearest
 from engine.tasks.usercode import USER_MODULE, blamed
 
@@ -149,9 +149,9 @@ class Layer(ABC):
 
 def perform(name: str, layer: Layer, inputs: Mapping[str, str]) -> Flow[Step]:
     """Have a layer do its work as the step `name`, and note what it did."""
-    keys: list[str] = []
+    done: list[Completion] = []
     with blamed(f"layer {layer.kind!r} failed") if is_users(type(layer)) else nullcontext():
-        result = yield from observed(layer.flow(inputs), keys)
+        result = yield from observed(layer.flow(inputs), done)
     missing = [field for field in layer.outputs if not isinstance(result.outputs.get(field), str)]
     if missing and result.error is None:
         result = LayerResult(error=f"layer {layer.kind!r} gave no text for {missing[0]!r}, which is one of its outputs")
@@ -160,13 +160,15 @@ def perform(name: str, layer: Layer, inputs: Mapping[str, str]) -> Flow[Step]:
         name,
         dict(inputs),
         result.outputs,
-        tuple(key for key in keys if key not in inner),
+        tuple(completion.key for completion in done if completion.key not in inner),
         result.loglikelihoods,
         result.probabilities,
         result.passages,
         result.steps,
         result.value,
         result.error,
+        sum(completion.prompt_tokens + completion.generated_tokens for completion in done),
+        sum(completion.seconds for completion in done),
     )
 
 

@@ -12,7 +12,7 @@ from engine.program.event import Event
 from engine.program.graph import Program
 from engine.program.layer import Layer, LayerResult, Node
 from engine.program.layers.memory import Memory
-from engine.records import Step
+from engine.records import Completion, Step
 
 
 def carries_state(program: Program) -> bool:
@@ -53,9 +53,10 @@ def _with_parts(name: str, layer: Layer) -> Iterator[tuple[str, Layer]]:
 def _written(program: Program, node: Node, name: str, memory: Memory, event: Event) -> Flow[Step]:
     read = [reference for reference in node.sources.values() if reference in event.inputs]
     learned = replace(event, inputs={reference: event.inputs[reference] for reference in read or event.inputs})
-    keys: list[str] = []
-    result: LayerResult = yield from observed(memory.note(learned), keys)
+    done: list[Completion] = []
+    result: LayerResult = yield from observed(memory.note(learned), done)
     shown = {**learned.inputs, program.output: event.answer}
     if event.verdict:
         shown["verdict"] = event.verdict
-    return Step(f"{name}.write", shown, result.outputs, tuple(keys), error=result.error)
+    keys = tuple(completion.key for completion in done)
+    return Step(f"{name}.write", shown, result.outputs, keys, error=result.error)

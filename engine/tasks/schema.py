@@ -50,12 +50,16 @@ class UserMetric:
 @_strict
 @dataclass(frozen=True, slots=True)
 class Optimize:
-    """How to optimize; every key has a command-line flag that overrides it."""
+    """How to optimize; most keys have a command-line flag that overrides them.
+
+    `proposers: [all]` lets a bandit choose among all there are. An edit must gain at least `min_gain` on dev.
+    """
 
     proposers: tuple[str, ...] = ("bias", "demos", "settings", "textual_gradient")
     budget: str = "10m"
     seed: Natural = 0
     optimizer_model: str | None = None
+    min_gain: Annotated[float, Field(ge=0, le=1)] = 0.0
 
 
 KVType = Literal["f32", "f16", "bf16", "q8_0", "q4_0"]

@@ -42,6 +42,7 @@ class LlamaBackend:
         header = read_header(path)
         shape = planned_shape(header, settings, tuning)
         self.memory = check_memory(header, shape, settings, name)
+        self.context = shape.cells
         self.name, self.sha256, self.model_path = name, sha256, path
         self.notes: tuple[str, ...] = ()
         self._compute = compute_thread()

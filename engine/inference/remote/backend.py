@@ -21,6 +21,7 @@ from engine.records import Chat, Completion, Prompt, Request
 from engine.tasks.schema import RuntimeSettings
 
 _PARALLEL = 8
+_CONTEXT = 4096
 _BYTES_PER_TOKEN = 4
 _CLOSING_S = 1.0
 _PATIENCE = Patience()
@@ -58,6 +59,11 @@ class RemoteBackend:
         self._threads = [threading.Thread(target=self._work, name=self.name, daemon=True) for _ in range(parallel)]
         for thread in self._threads:
             thread.start()
+
+    @property
+    def context(self) -> int:
+        """What any model served today holds: servers do not say."""
+        return _CONTEXT
 
     @property
     def notes(self) -> tuple[str, ...]:

@@ -11,19 +11,22 @@ from engine.tasks.taskfile import nearest
 PROPOSERS: dict[str, type[Proposer]] = {
     kind.name: kind for kind in (BiasProposer, DemosProposer, SettingsProposer, TextualGradientProposer)
 }
+ALL = "all"
 
 
 def make_proposers(names: tuple[str, ...]) -> list[Proposer]:
-    """Proposers by name, in the order given.
+    """Proposers by name, in the order given; every one there is for `all` alone.
 
     Raises:
         ContentError: an unknown name, one given twice, or none at all.
     """
+    if names == (ALL,):
+        return [kind() for kind in PROPOSERS.values()]
     if not names:
         raise ContentError(f"no proposers given: choose from {', '.join(PROPOSERS)}")
     for name in names:
         if name not in PROPOSERS:
-            raise ContentError(f"unknown proposer {name!r}: {nearest(name, list(PROPOSERS))}")
+            raise ContentError(f"unknown proposer {name!r}: {nearest(name, [*PROPOSERS, ALL])}")
         if names.count(name) > 1:
             raise ContentError(f"proposer {name!r} is named twice")
     return [PROPOSERS[name]() for name in names]

@@ -9,22 +9,28 @@ from numpy.random import Generator
 from engine.flows import Flow
 from engine.optim.calibration import bias_parameter, calibrated, unseen
 from engine.optim.history import History, Proposal
+from engine.program.graph import Program
 
 
 class BiasProposer:
     """Proposes the incumbent with its bias fitted on as much of train as the allowance covers."""
 
     name = "bias"
-    wants_feedback = False
+    prior = 0.15
+
+    def suits(self, program: Program) -> bool:
+        """Whether the answer is closed."""
+        return bias_parameter(program) is not None
 
     def propose(self, history: History, rng: Generator) -> Flow[list[Proposal]]:
-        """One proposal, or none where the program has no closed answer."""
-        name = bias_parameter(history.incumbent)
-        examples = unseen(history.incumbent, history.train)[: max(20, history.allowance_calls // 2)]
+        """One proposal, or none where the fit changes nothing."""
+        program = history.program
+        name = bias_parameter(program)
+        examples = unseen(program, history.train)[: max(20, history.allowance_calls // 2)]
         if name is None or not examples:
             return []
-        found = yield from calibrated(history.incumbent, examples, history.metric)
+        found = yield from calibrated(program, examples, history.objective)
         fitted = found.program.parameters[name].value
-        if not fitted or fitted == history.incumbent.parameters[name].value:
+        if not fitted or fitted == program.parameters[name].value:
             return []
         return [Proposal({name: fitted}, f"bias fitted on {len(examples)} train examples")]

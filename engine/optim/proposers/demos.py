@@ -20,11 +20,9 @@ from typing import Any
 
 from numpy.random import Generator
 
-from engine.feedback.losses import mean_loss
 from engine.flows import Flow, together
-from engine.forward import forward
-from engine.optim.calibration import calibrated
 from engine.optim.history import History, Proposal
+from engine.optim.screening import measured
 from engine.program.graph import Program
 from engine.program.layer import Node
 from engine.program.parameters import Choice, Demo, Demos, Parameter
@@ -51,7 +49,11 @@ class DemosProposer:
     """Proposes up to three sets of demonstrations for each node that takes them."""
 
     name = "demos"
-    wants_feedback = False
+    prior = 0.2
+
+    def suits(self, program: Program) -> bool:
+        """Whether a node takes demonstrations."""
+        return any(_takes_a_set(node.parameters().get("demos")) for node in program.nodes)
 
     def propose(self, history: History, rng: Generator) -> Flow[list[Proposal]]:
         """The best sets found within the allowance, each with its style."""
@@ -63,7 +65,7 @@ class DemosProposer:
         allowance = history.allowance_calls
         search = _Search(history, probe[: max(_FIRST_PROBE, min(_SECOND_PROBE, allowance // 8))])
         count = max(2, min(_MOST_SETS, allowance // (2 * _FIRST_PROBE * len(search.styles()))))
-        drawn = [_draw(history.incumbent, solved, _SIZES[number % len(_SIZES)], rng) for number in range(count)]
+        drawn = [_draw(history.program, solved, _SIZES[number % len(_SIZES)], rng) for number in range(count)]
         unique = list({str(edits): edits for edits in drawn}.values())
         sets = [_Set({**edits, **style}) for edits in unique for style in search.styles()]
         sets = yield from search.narrowed(sets, _FIRST_PROBE, keep=max(_PROPOSED, len(sets) // 4))
@@ -83,7 +85,7 @@ class _Search:
 
     def styles(self) -> list[dict[str, str]]:
         """The edits that put all nodes into one prompt style, one for each style there is."""
-        parameters = self._history.incumbent.parameters
+        parameters = self._history.program.parameters
         named = {
             name: value for name, value in parameters.items() if isinstance(value, Choice) and name.endswith(".style")
         }
@@ -92,7 +94,7 @@ class _Search:
 
     def variants(self, found: _Set) -> list[_Set]:
         """The set itself, and with each other value of each choice that is no prompt style."""
-        parameters = self._history.incumbent.parameters
+        parameters = self._history.program.parameters
         others = {
             name: value for name, value in parameters.items() if isinstance(value, Choice) and name not in found.edits
         }
@@ -111,10 +113,9 @@ class _Search:
 
     def measured(self, found: _Set, probe: Sequence[Example]) -> Flow[_Set]:
         """The set with its loss; where biases are fitted, the loss under the bias that suits it best."""
-        program = self._history.incumbent.replace(found.edits)
-        if self._history.calibrates:
-            return _Set(found.edits, (yield from calibrated(program, probe, self._history.metric)).loss)
-        return _Set(found.edits, mean_loss((yield from forward(program, probe, self._history.metric))))
+        history = self._history
+        program = history.program.replace(found.edits)
+        return _Set(found.edits, (yield from measured(program, probe, history.objective, history.calibrates)).loss)
 
     def can_prune(self, found: _Set) -> bool:
         """Whether leaving out each demonstration once stays within half the allowance."""
@@ -144,13 +145,13 @@ class _Search:
 
 def _demonstrations(history: History, pool: Sequence[Example]) -> Flow[list[tuple[str, dict[str, Demo]]]]:
     """What can be shown: for each usable example its answer and a demo for each node."""
-    nodes = [node for node in history.incumbent.nodes if _takes_a_set(node.parameters().get("demos"))]
+    nodes = [node for node in history.program.nodes if _takes_a_set(node.parameters().get("demos"))]
     if not nodes:
         return []
-    if len(history.incumbent.nodes) == 1 and len(nodes[0].layer.outputs) == 1:
+    if len(history.program.nodes) == 1 and len(nodes[0].layer.outputs) == 1:
         demos = [(example.target, labelled(nodes[0], example)) for example in pool]
         return [(target, {nodes[0].name: demo}) for target, demo in demos if target and demo]
-    traces = yield from forward(history.incumbent, pool[: max(8, history.allowance_calls // 4)], history.metric)
+    traces = yield from history.objective.run(history.program, pool[: max(8, history.allowance_calls // 4)])
     return [(trace.prediction.text, _bootstrapped(nodes, trace)) for trace in traces if trace.score >= 1.0]
 
 

@@ -9,6 +9,7 @@ from numpy.random import Generator
 
 from engine.flows import Flow
 from engine.optim.history import History, Proposal
+from engine.program.graph import Program
 from engine.program.parameters import Choice
 
 _MOST = 8
@@ -18,12 +19,16 @@ class SettingsProposer:
     """Proposes every combination of choice values but the incumbent's, at most eight a round."""
 
     name = "settings"
-    wants_feedback = False
+    prior = 0.1
+
+    def suits(self, program: Program) -> bool:
+        """Whether there is a choice."""
+        return any(isinstance(value, Choice) for value in program.parameters.values())
 
     def propose(self, history: History, rng: Generator) -> Flow[list[Proposal]]:
         """Combinations with the fewest changes first."""
         yield from ()
-        choices = {name: value for name, value in history.incumbent.parameters.items() if isinstance(value, Choice)}
+        choices = {name: value for name, value in history.program.parameters.items() if isinstance(value, Choice)}
         proposals = []
         for values in itertools.product(*(choice.options for choice in choices.values())):
             edits = {

@@ -1,60 +1,68 @@
-"""textual_gradient: rewrite an instruction in the direction of its textual gradient (TextGrad; Yuksekgonul 2024).
+"""textual_gradient: rewrite a text in the direction of its textual gradient (TextGrad; Yuksekgonul 2024).
 
-The loop runs backward over a minibatch; this proposer takes one step along the result. Deviations: the new instruction
-is decoded under a grammar, so that it always parses; several are sampled and raced instead of trusting one; an answer
-that was cut off, is empty or changes nothing is dropped.
+Backward over a minibatch says how each text should change; this proposer takes one step along it. With momentum, as
+there: what the accepted edits of the run did to the same text is told too, the latest first. Deviations: the new text
+is decoded under a grammar, so that it always parses; several are sampled and raced instead of trusting one.
 """
 
 from numpy.random import Generator
 
-from engine.flows import Flow, ask, together
+from engine.feedback.backward import backward
+from engine.feedback.packing import Part
+from engine.flows import Flow, together
 from engine.optim.history import History, Proposal
+from engine.optim.minibatch import failures, minibatch
+from engine.optim.writing import Brief, fits, texts_of, written
+from engine.program.graph import Program
 from engine.program.parameters import Text
-from engine.program.typed.grammar import prose
-from engine.records import Chat, Feedback, Generate, Message
+from engine.records import Feedback
 
-_PARAGRAPH = prose(400)
-_TOKENS = 96
 _SAMPLES = 3
-_TEMPERATURE = 0.7
+_SYSTEM = "You improve instructions for a language model. You answer with the new instruction only."
 
 
 class TextualGradientProposer:
-    """Proposes rewritten instructions for every text parameter that has feedback."""
+    """Proposes rewritten texts for every text parameter that has a gradient."""
 
     name = "textual_gradient"
-    wants_feedback = True
+    prior = 0.01
+
+    def suits(self, program: Program) -> bool:
+        """Whether there is a text."""
+        return bool(texts_of(program))
 
     def propose(self, history: History, rng: Generator) -> Flow[list[Proposal]]:
-        """Up to three rewrites for each parameter with feedback."""
-        base = int(rng.integers(0, 2**31))
-        rewrites = yield from together([_rewrites(history, feedback, base) for feedback in history.feedback])
+        """Up to three rewrites for each parameter with a gradient."""
+        traces = yield from minibatch(history, history.program)
+        feedback = yield from backward(history.program, failures(traces))
+        texts = texts_of(history.program)
+        said = [item for item in feedback if item.parameter in texts]
+        generators = rng.spawn(len(said))
+        rewrites = yield from together(
+            [
+                _rewrites(history, item, texts[item.parameter], generator)
+                for item, generator in zip(said, generators, strict=True)
+            ]
+        )
         return [proposal for proposals in rewrites for proposal in proposals]
 
 
-def _rewrites(history: History, feedback: Feedback, base: int) -> Flow[list[Proposal]]:
-    parameter = history.incumbent.parameters.get(feedback.parameter)
-    if not isinstance(parameter, Text):
-        return []
-    turns = (
-        Message("system", "You improve instructions for a language model. You answer with the new instruction only."),
-        Message(
-            "user",
-            f"Current instruction: {parameter.value}\n\nIts mistakes, and advice:\n{feedback.text}\n\n"
-            "Write a better instruction of one to three sentences that follows the advice.",
-        ),
+def _rewrites(history: History, feedback: Feedback, parameter: Text, rng: Generator) -> Flow[list[Proposal]]:
+    name = feedback.parameter
+    parts = (
+        Part(f"Current instruction: {parameter.value}\n"),
+        *_momentum(history, name),
+        Part(f"Its mistakes, and advice:\n{feedback.text}\n", 1.0),
+        Part("Write a better instruction of one to three sentences that follows the advice."),
     )
-    requests = [
-        Generate(
-            Chat(turns), _TOKENS, stop=("\n",), temperature=_TEMPERATURE, top_p=0.95, sample=base + number,
-            grammar=_PARAGRAPH, role="optimizer",
-        )
-        for number in range(_SAMPLES)
-    ]  # fmt: skip
-    completions = yield from together([ask(request) for request in requests])
-    texts = dict.fromkeys((item.text or "").strip() for item in completions if item.finish == "stop" and not item.error)
+    texts = yield from written(history, Brief(_SYSTEM, parts), _SAMPLES, rng)
+    return [Proposal({name: text}, f"{name} rewritten: {text}") for text in texts if fits(parameter, text)]
+
+
+def _momentum(history: History, name: str) -> list[Part]:
+    """Earlier values of a text that were improvements when they came, the latest first and most relevant."""
+    earlier = [one for one in reversed(history.accepted) if name in one.edits]
     return [
-        Proposal({feedback.parameter: text}, f"{feedback.parameter} rewritten: {text}")
-        for text in texts
-        if text and text != parameter.value and len(text) <= parameter.max_chars
+        Part(f"This helped before (+{100 * one.gain:.0f} points): {one.edits[name]}\n", 1 / (number + 2))
+        for number, one in enumerate(earlier[:3])
     ]

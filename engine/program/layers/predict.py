@@ -150,14 +150,37 @@ class Predict(Layer):
 
     def flow(self, inputs: Mapping[str, str]) -> Flow[LayerResult]:
         """Find the demonstrations where they are a pool; then score the choices, or write."""
-        shown = Shown(self.demos)
-        if self.nearest and self.demos:
-            shown = yield from nearest_demos(self.demos, inputs, self.nearest, self.order)
+        shown = yield from self._shown(inputs)
         if shown.error is not None:
             return LayerResult(error=shown.error)
         prompt = render(self._layout(shown.demos), inputs)
         result = yield from (self._choose(prompt) if self.choices else self._write(prompt, tuple(inputs)))
         return replace(result, passages=shown.passages)
+
+    def likelihood(self, inputs: Mapping[str, str], answers: Sequence[str]) -> Flow[tuple[float, ...] | None]:
+        """Log-likelihood of each of some answers of a layer with one output, in nats; None where none can be had.
+
+        With choices it is the log of the probability that each has among them, the bias in it; an answer that is no
+        choice has the logarithm of nothing, -inf. Otherwise it is that of the answer's text behind the prompt; that the
+        model would end there is not part of it.
+        """
+        shown = yield from self._shown(inputs)
+        if shown.error is not None or len(self.outputs) != 1:
+            return None
+        prompt = render(self._layout(shown.demos), inputs)
+        if self.choices:
+            found = yield from self._choose(prompt)
+            known = found.probabilities or {}
+            return tuple(_log(known.get(answer, 0.0)) for answer in answers) if known else None
+        chat = self.style == "chat"
+        texts = tuple(continuation(answer, chat) for answer in answers)
+        completion = yield from ask(Score(prompt, texts, None if chat else "\n"))
+        return completion.loglikelihoods
+
+    def _shown(self, inputs: Mapping[str, str]) -> Flow[Shown]:
+        if self.nearest and self.demos:
+            return (yield from nearest_demos(self.demos, inputs, self.nearest, self.order))
+        return Shown(self.demos)
 
     def _choose(self, prompt: Prompt) -> Flow[LayerResult]:
         chat = self.style == "chat"
@@ -284,6 +307,10 @@ def softmax(values: Sequence[float]) -> list[float]:
     weights = [math.exp(value - top) for value in values]
     total = math.fsum(weights)
     return [weight / total for weight in weights]
+
+
+def _log(probability: float) -> float:
+    return math.log(probability) if probability > 0 else -math.inf
 
 
 def _meaningless(name: str, choices: tuple[str, ...]) -> ContentError:

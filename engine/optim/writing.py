@@ -1,0 +1,85 @@
+"""Writing: asking the optimizer's model for new texts, in a form that always parses.
+
+Every strategy that edits words asks here. Texts are decoded under a grammar: a line of whole sentences that begins with
+a capital letter and ends with a full stop, which a very small model keeps to as well as a large one. What was cut off,
+says nothing new or repeats a train example word for word is dropped (an instruction that recites an example is learnt
+by heart, not understood).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from numpy.random import Generator
+
+from engine.feedback.packing import Part, packed
+from engine.flows import Flow, ask, together
+from engine.optim.history import History
+from engine.program.graph import Program
+from engine.program.parameters import Text
+from engine.program.typed.grammar import prose
+from engine.records import Chat, Completion, Example, Generate, Message
+
+_STEM = 30  # characters of an example that a text may not repeat
+
+
+@dataclass(frozen=True, slots=True)
+class Brief:
+    """What is asked for: who the model is to be (`system`), the parts of the request, and the form of the answer.
+
+    `most_chars` bounds the answer's text, `most_tokens` what is decoded of it.
+    """
+
+    system: str
+    parts: tuple[Part, ...]
+    most_chars: int = 400
+    most_tokens: int = 96
+    temperature: float = 0.7
+
+
+def written(history: History, brief: Brief, samples: int, rng: Generator) -> Flow[list[str]]:
+    """Up to `samples` different texts, in the order drawn; fewer where some were of no use.
+
+    The request holds what of `brief` fits into `history.room_tokens`, what matters least being left out.
+    """
+    base = int(rng.integers(0, 2**31))  # before anything is asked: what is drawn must not depend on who answers first
+    return (yield from _written(history, brief, samples, base))
+
+
+def _written(history: History, brief: Brief, samples: int, base: int) -> Flow[list[str]]:
+    def render(parts: Sequence[Part]) -> Chat:
+        return Chat((Message("system", brief.system), Message("user", "\n".join(part.text for part in parts))))
+
+    prompt = yield from packed(brief.parts, history.room_tokens - brief.most_tokens, render)
+    grammar = prose(brief.most_chars)
+    asked = [
+        Generate(
+            prompt, brief.most_tokens, stop=("\n",), temperature=brief.temperature, top_p=0.95, sample=base + number,
+            grammar=grammar, role="optimizer",
+        )
+        for number in range(samples)
+    ]  # fmt: skip
+    completions = yield from together([ask(request) for request in asked])
+    texts = dict.fromkeys(text for completion in completions if (text := _finished(completion)))
+    return [text for text in texts if len(text) <= brief.most_chars and not recites(text, history.train)]
+
+
+def recites(text: str, examples: Sequence[Example]) -> bool:
+    """Whether a text repeats the beginning of an example's input word for word."""
+    return any(
+        len(value) >= _STEM and value[:_STEM] in text for example in examples for value in example.inputs.values()
+    )
+
+
+def texts_of(program: Program) -> dict[str, Text]:
+    """The parameters made of words, by name."""
+    return {name: value for name, value in program.parameters.items() if isinstance(value, Text)}
+
+
+def fits(parameter: Text, text: str) -> bool:
+    """Whether a text would be a new value of a parameter, and one that it can take."""
+    return bool(text.strip()) and text != parameter.value and len(text) <= parameter.max_chars
+
+
+def _finished(completion: Completion) -> str:
+    """The text of an answer that came to its end; empty for any other."""
+    return "" if completion.error or completion.finish != "stop" else (completion.text or "").strip()
