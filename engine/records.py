@@ -256,6 +256,15 @@ class Prediction:
 
 
 @dataclass(frozen=True, slots=True)
+class Judgement:
+    """What a judge found of one step, or of the answer where `node` is empty: a value in [0, 1], and why it is low."""
+
+    node: str
+    value: float
+    said: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Trace:
     """One forward pass of one program over one example, with its score in [0, 1]; NaN where none was asked for."""
 
@@ -264,6 +273,7 @@ class Trace:
     steps: tuple[Step, ...]
     prediction: Prediction
     score: float
+    judgements: tuple[Judgement, ...] = ()
 
     @property
     def tokens(self) -> int:

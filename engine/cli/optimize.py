@@ -13,6 +13,7 @@ from engine.cli.options import Common, runtime_options
 from engine.cli.progress import OptimizationProgress
 from engine.cli.session import read_work, state_folder, store_path, task_runtime, with_model, with_runtime
 from engine.errors import ContentError, UsageError
+from engine.feedback.declared import declared_objective
 from engine.inference.runtime import Runtime
 from engine.optim.acceptance import fewest_examples
 from engine.optim.proposers import make_proposers
@@ -50,6 +51,7 @@ def command(
     )
     _check_flags(task, budget, names)
     work = read_work(task)
+    objective = declared_objective(task, work.program, work.metric)
     if not work.splits.dev:
         raise UsageError(f"{task_file}: the task has no dev split to decide on")
     if len(work.splits.dev) < fewest_examples():
@@ -61,7 +63,7 @@ def command(
     try:
         with task_runtime(_repeatable(task), work.program, common.store) as runtime, OptimizationProgress() as progress:
             bench = Bench(
-                task, work.splits, work.metric, work.program, runtime, state_folder(task.path, common.store) / "runs"
+                task, work.splits, objective, work.program, runtime, state_folder(task.path, common.store) / "runs"
             )
             report = work_on(bench, _as_begun(run, runtime), progress)
     except KeyboardInterrupt as stopped:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from engine.evaluation import Evaluation, evaluate, figure_of
+from engine.feedback.declared import calibrated_objective
 from engine.feedback.objective import Objective
 from engine.inference.runtime import Runtime
 from engine.inference.usage import Usage
@@ -69,7 +70,7 @@ class Bench:
 
     task: Task
     splits: Splits
-    metric: Metric
+    objective: Objective
     program: Program
     runtime: Runtime
     folder: Path
@@ -110,7 +111,7 @@ def work_on(bench: Bench, run: RunRow, watcher: Watcher) -> Report:
         with _ending_well(store, run, meter):
             outcome = optimize(_setting(bench, run), bench.runtime, meter, _Heartbeat(watcher, store, run))
             seconds = meter.seconds
-            watcher.phase(outcome.rounds, "testing", figure_of(outcome.best_dev, bench.metric)[0])
+            watcher.phase(outcome.rounds, "testing", figure_of(outcome.best_dev, bench.objective.metric)[0])
             before, after = _test(bench, outcome, run, meter, watcher)
         path = bench.folder / run.id / "program.yaml"
         bench.saved(outcome.best).save(path)
@@ -122,11 +123,18 @@ def work_on(bench: Bench, run: RunRow, watcher: Watcher) -> Report:
 
 def _setting(bench: Bench, run: RunRow) -> Setting:
     proposers = make_proposers(tuple(run.settings["proposers"]))
-    settings = bench.task.file.optimize
+    calibrating = calibrated_objective(bench.objective, bench.task, bench.program, bench.splits.train)
     return Setting(
-        run.id, bench.program, bench.splits.train, bench.splits.dev, Objective(bench.metric), proposers, run.seed,
-        settings.min_gain, bench.embeds,
-    )  # fmt: skip
+        run=run.id,
+        program=bench.program,
+        train=bench.splits.train,
+        dev=bench.splits.dev,
+        objective=bench.runtime.run(calibrating),
+        proposers=proposers,
+        seed=run.seed,
+        min_gain=bench.task.file.optimize.min_gain,
+        embeds=bench.embeds,
+    )
 
 
 def _test(
@@ -140,7 +148,7 @@ def _test(
         return evaluate(
             program,
             bench.splits.test,
-            bench.metric,
+            bench.objective.metric,
             bench.runtime,
             run.id,
             watch=lambda usage, open_requests: watcher.progress(usage, open_requests, meter),
@@ -165,8 +173,11 @@ def _body(
         "run": run.id,
         "task": bench.task.file.name,
         "seed": run.seed,
-        "baseline": {**_scores(outcome.baseline_dev, before, bench.metric), "fingerprint": bench.program.fingerprint},
-        "best": {**_scores(outcome.best_dev, after, bench.metric), "fingerprint": outcome.best.fingerprint},
+        "baseline": {
+            **_scores(outcome.baseline_dev, before, bench.objective.metric),
+            "fingerprint": bench.program.fingerprint,
+        },
+        "best": {**_scores(outcome.best_dev, after, bench.objective.metric), "fingerprint": outcome.best.fingerprint},
         "proposals": len(outcome.candidates),
         "accepted": sum(row.accepted for row in outcome.candidates),
         "rounds": outcome.rounds,

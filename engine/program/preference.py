@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 
 from engine.flows import Flow, ask, together
 from engine.program.prompt import Layout, continuation, render
-from engine.records import Score, Step
+from engine.records import Role, Score, Step
 
 BETTER = "Which one is better? Say 1 or 2."
 
@@ -32,13 +32,13 @@ class Judged:
         return replace(step, value=self.log_odds, error=self.error and f"not judged: {self.error}")
 
 
-def rightness(shown: Mapping[str, str], question: str, chat: bool = True) -> Flow[Judged]:
+def rightness(shown: Mapping[str, str], question: str, chat: bool = True, role: Role = "task") -> Flow[Judged]:
     """Log-odds of yes against no when `question` is asked of what is shown.
 
     The question comes first and the last field of `shown` last, so that questions about things that begin alike share
     their beginning.
     """
-    found = yield from _between(question, shown, "verdict", ("yes", "no"), chat)
+    found = yield from _between(question, shown, "verdict", ("yes", "no"), chat, role)
     return found
 
 
@@ -60,10 +60,12 @@ def preferred(
     return Judged((first.log_odds - second.log_odds) / 2)
 
 
-def _between(question: str, shown: Mapping[str, str], label: str, options: tuple[str, str], chat: bool) -> Flow[Judged]:
+def _between(
+    question: str, shown: Mapping[str, str], label: str, options: tuple[str, str], chat: bool, role: Role = "task"
+) -> Flow[Judged]:
     """Log-odds of the first option against the second, behind `label` in plain text."""
     prompt = render(Layout(question, (label,), chat=chat), shown)
-    scored = Score(prompt, tuple(continuation(option, chat) for option in options), None if chat else "\n")
+    scored = Score(prompt, tuple(continuation(option, chat) for option in options), None if chat else "\n", role=role)
     completion = yield from ask(scored)
     if completion.loglikelihoods is None:
         return Judged(error=completion.error)
