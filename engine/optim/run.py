@@ -168,16 +168,16 @@ def _body(
     path: Path,
 ) -> dict[str, Any]:
     """The run's result as plain data; what `--json` prints."""
-    usage = bench.runtime.usage
+    usage, metric = bench.runtime.usage, bench.objective.metric
     body: dict[str, Any] = {
         "run": run.id,
         "task": bench.task.file.name,
         "seed": run.seed,
         "baseline": {
-            **_scores(outcome.baseline_dev, before, bench.objective.metric),
+            **_scores(outcome.baseline_dev, before, metric),
             "fingerprint": bench.program.fingerprint,
         },
-        "best": {**_scores(outcome.best_dev, after, bench.objective.metric), "fingerprint": outcome.best.fingerprint},
+        "best": {**_scores(outcome.best_dev, after, metric), "fingerprint": outcome.best.fingerprint},
         "proposals": len(outcome.candidates),
         "accepted": sum(row.accepted for row in outcome.candidates),
         "rounds": outcome.rounds,
