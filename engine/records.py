@@ -286,6 +286,25 @@ class Trace:
         return sum(step.seconds for step in self.steps)
 
 
+RemarkKind = Literal["gradient", "judge", "attribution", "failure", "loss"]
+
+
+@dataclass(frozen=True, slots=True)
+class Remark:
+    """What feedback said about one execution. `node` is what it is about: `node`, `node.field` or `node.parameter`.
+
+    What is about a part goes on from there as its step is named (`answer.steps.plan`, `gate.of 1`) or its parameter
+    (`answer.of.instruction`). `value` is the number behind the words, if there is one; the store keeps finite ones.
+    """
+
+    program: str
+    example: Example
+    node: str
+    kind: RemarkKind
+    text: str
+    value: float | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Feedback:
     """What should change in one parameter, in words, and the examples that say so."""

@@ -1,5 +1,7 @@
 """Backward against graphs worked by hand: who is asked about what, in which order, with which words."""
 
+from pathlib import Path
+
 from engine.feedback.backward import backward, loss_in_words
 from engine.feedback.losses import cross_entropy, mean_loss
 from engine.flows import Flow
@@ -70,6 +72,27 @@ def test_fan_out_gathers_what_both_consumers_said() -> None:
     run(backward(program, failed_traces(program, script)), script)
     about_plan = next(text for text in script.critiques if text.startswith("Instruction: Plan the work."))
     assert about_plan.count("Mistake:") == 2
+
+
+def test_what_was_found_is_kept_beside_each_trace_and_once_where_it_is_done_again(tmp_path: Path) -> None:
+    program, example = chain(), Example("1", {"question": "Q"}, ("right",))
+    kept = []
+    for _ in range(2):
+        with Runtime({"task": ScriptedBackend(Script())}, Store(tmp_path / "store.db")) as runtime:
+            traces = runtime.run(forward(program, [example], METRICS["exact_match"]), run="r")
+            runtime.run(backward(program, traces), run="r")
+            (row,) = runtime.store.traces()
+            kept.append(runtime.store.remarks(row.id))
+    assert runtime.usage.cached_calls == runtime.usage.calls == 5, "the second time is a replay"
+    assert kept[0] == kept[1]
+    assert all((remark.program, remark.example) == (program.fingerprint, example) for remark in kept[0])
+    assert [(remark.kind, remark.node, remark.text, remark.value) for remark in kept[0]] == [
+        ("failure", "answer", "wrong answer: other", None),
+        ("loss", "answer.answer", 'The answer was "wrong", but "right" is right.', 1.0),
+        ("gradient", "answer.instruction", "Change the instruction of Solve it.", None),
+        ("gradient", "plan.plan", "Change the plan of Solve it.", None),
+        ("gradient", "plan.instruction", "Change the instruction of Plan the work.", None),
+    ]
 
 
 def test_right_executions_give_no_feedback_and_cost_no_call() -> None:

@@ -15,7 +15,10 @@ import pytest
 from rich.cells import cell_len
 from support_cli import Cli
 
-from engine.records import Example, Prediction, Step, Trace
+from engine.program.graph import Program
+from engine.program.layer import Input
+from engine.program.layers import Predict
+from engine.records import Example, Prediction, Remark, Step, Trace
 from engine.store.rows import RunRow
 from engine.store.store import Store
 
@@ -63,8 +66,14 @@ def store(tmp_path: Path) -> Path:
     with Store(path) as opened:
         opened.put_run(run)
         opened.put_run(replace(run, id=RUN.replace("1230", "1231"), status="interrupted", report={}))
-        trace = Trace("f" * 24, example, (replace(step, steps=(inner,)),), Prediction("Oslo " * 50), 0.25)
-        opened.commit([], [trace], run=RUN)
+        program = Program(Predict("Say it.")(Input("question")))
+        opened.put_program(program.fingerprint, program.to_mapping())
+        trace = Trace(program.fingerprint, example, (replace(step, steps=(inner,)),), Prediction("Oslo " * 50), 0.25)
+        said = [
+            Remark(trace.program, example, "answer.steps.plan.instruction", "gradient", "Name the city alone. " * 20),
+            Remark(trace.program, example, "answer", "judge", "首都" * 40, -1.5),
+        ]
+        opened.commit([], [trace], RUN, said)
     return path
 
 
@@ -72,14 +81,17 @@ def test_tables_and_trees_keep_to_the_width_of_the_terminal(store: Path) -> None
     with Store(store) as opened:
         (row,) = opened.traces()
     place = ["--store", str(store)]
-    narrow, wide, listed, shown, full = on_a_terminal(
+    narrow, wide, listed, failures, shown, full, spread = on_a_terminal(
         (80, ["runs", *place]),
         (120, ["runs", *place]),
         (80, ["trace", "list", *place]),
+        (80, ["trace", "list", "--failures", *place]),
         (80, ["trace", "show", row.id[:6], *place]),
         (80, ["trace", "show", row.id[:6], "--full", *place]),
+        (120, ["trace", "show", row.id[:6], *place]),
     )
-    assert max(cell_len(line) for lines in (narrow, listed, shown, full) for line in lines) <= 80
+    assert max(cell_len(line) for lines in (narrow, listed, failures, shown, full) for line in lines) <= 80
+    assert 80 < max(cell_len(line) for line in spread) <= 120
     assert narrow[0].split() == ["run", "status", "dev", "%", "test", "%"], "what matters least is left out"
     assert len(narrow) == 4, "a head, a rule and two runs"
     assert narrow[-1].split() == [RUN, "done", "16.0", "→", "16.0", "15.7", "→", "15.7"]
@@ -87,7 +99,10 @@ def test_tables_and_trees_keep_to_the_width_of_the_terminal(store: Path) -> None
     assert len(listed) == 2, "a head and an execution"
     assert listed[1].startswith(row.id[:10])
     assert listed[1].endswith("…")
-    for tree in (shown, full):
+    assert [line.split() for line in failures[1:]] == [
+        ["1", "answer", "wrong", "answer:", "too", "long", row.id[:10], "train-1"]
+    ]
+    for tree in (shown, full, spread):
         assert all(re.match(r"[│├└ ]", line) for line in tree[1:]), "what goes on in the next line stays in the tree"
 
 

@@ -14,6 +14,7 @@ from engine.cli.session import check_model, read_work, task_runtime, with_model,
 from engine.errors import UsageError
 from engine.evaluation import Evaluation, evaluate, prediction_row
 from engine.program.saved import load_saved
+from engine.store.traces import evaluation_name
 from engine.tasks.taskfile import load_task
 
 QUALITY_GATE = 3
@@ -55,7 +56,8 @@ def command(
     ):
         if saved and program_file:
             check_model(saved, runtime, program_file)
-        result = evaluate(program, examples, work.metric, runtime, run=f"eval-{program.fingerprint}", watch=watch)
+        run = evaluation_name(task.file.name, program.fingerprint)
+        result = evaluate(program, examples, work.metric, runtime, run=run, watch=watch)
     if out is not None:
         _write(out, result)
     if common.as_json:

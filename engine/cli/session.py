@@ -12,10 +12,12 @@ from engine.inference.runtime import Runtime
 from engine.opening import check_outside, open_runtime
 from engine.program.declared import declared_program
 from engine.program.graph import Program
-from engine.program.saved import SavedProgram
+from engine.program.saved import SavedProgram, is_saved_program, load_saved
+from engine.program.userlayers import load_layers
 from engine.tasks.metrics import Metric, load_metric
 from engine.tasks.schema import RuntimeSettings, Task
 from engine.tasks.splits import Splits, load_splits
+from engine.tasks.taskfile import load_task
 
 STATE_FOLDER = ".localgrad"
 
@@ -34,6 +36,20 @@ def read_work(task: Task) -> Work:
     """Rows, program and metric of a task, all checked before any model is loaded."""
     splits = load_splits(task)
     return Work(task, splits, declared_program(task, splits), load_metric(task))
+
+
+def task_name(path: Path) -> str:
+    """The name of the task in a file, or of the task that a saved program is of: what its runs and traces go by."""
+    return load_saved(path).name if is_saved_program(path) else load_task(path).file.name
+
+
+def know_layers(path: Path) -> None:
+    """Make the user's own layers known that a task or a saved program names. They run as the user's own code."""
+    if is_saved_program(path):
+        load_saved(path)
+    else:
+        task = load_task(path)
+        load_layers(task.file.layers, task.folder, task.where(("layers",)))
 
 
 def state_folder(beside: Path, store: str | None) -> Path:

@@ -10,7 +10,8 @@ none.
 
 from collections.abc import Sequence
 
-from engine.flows import Flow, together
+from engine.feedback.remarks import remarks_on
+from engine.flows import Flow, keep, together
 from engine.program.graph import Program
 from engine.program.parameters import Source, Text
 from engine.records import Feedback, Trace
@@ -24,6 +25,8 @@ def backward(program: Program, traces: Sequence[Trace]) -> Flow[list[Feedback]]:
     """One textual gradient per text parameter that a failed trace has something to say about, in program order."""
     failed = [trace for trace in traces if trace.score < 1.0 and trace.steps]
     walked = yield from together([_walk(program, trace) for trace in failed])
+    for trace, gradients in zip(failed, walked, strict=True):
+        yield from keep(*remarks_on(program, trace, gradients))
     feedback: list[Feedback] = []
     for name, parameter in program.parameters.items():
         if not isinstance(parameter, Text | Source):

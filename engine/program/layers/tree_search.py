@@ -21,7 +21,7 @@ from engine.program.critique import Gradients, critique
 from engine.program.layer import Layer, LayerResult, perform
 from engine.program.layers.predict import Style
 from engine.program.parameters import Choice, Number, Parameter, Text
-from engine.program.preference import rightness
+from engine.program.preference import Judged, rightness
 from engine.program.thoughts import THOUGHTS, Tree, beam, best_first, line_of, with_thoughts
 from engine.records import Step
 
@@ -86,9 +86,8 @@ class TreeSearch(Composite):
             return LayerResult(steps=steps, value=best.value, error=f"answer: {answer.error}")
         return LayerResult(answer.outputs, answer.loglikelihoods, answer.probabilities, steps=steps, value=best.value)
 
-    def _judge(self, shown: Mapping[str, str]) -> Flow[float | None]:
-        judged = yield from rightness(shown, self.value, self.style == "chat")
-        return judged.log_odds
+    def _judge(self, shown: Mapping[str, str]) -> Flow[Judged]:
+        return rightness(shown, self.value, self.style == "chat")
 
     def backward(self, step: Step, said: Sequence[str], wanted: tuple[str, ...]) -> Flow[Gradients]:
         """The chain rule along the line that was answered from, the last thought first, and a critique of the judge."""
