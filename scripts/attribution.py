@@ -24,103 +24,65 @@ from engine.program.layers import Predict
 from engine.records import Example
 from engine.tasks.rows import read_rows
 
-_EXAMPLES = 40
-_PER_TASK = 5
+_EXAMPLES = 24
+_PER_TASK = 2
 STYLE = sys.argv.pop() if sys.argv[-1] in ("plain", "chat") else "plain"
 
-# What is said of each task: its labels (none: open text), what is right or does not matter, and what is wrong.
-_TASKS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]] = {
-    "trec": (
-        ("abbreviation", "description", "entity", "human", "location", "number"),
-        (
-            "Read the question.",
-            "Decide what kind of answer it asks for.",
-            "Who asks for a human.",
-            "Where asks for a location.",
-            "How many asks for a number.",
-            "What is asks for a description or an entity.",
-            "Answer with one of the six kinds.",
-            "The question is in English.",
-            "Look at the first word.",
-        ),
-        (
-            "Always answer abbreviation.",
-            "Every question asks for a location.",
-            "The right answer is always number.",
-            "Questions are never about humans, so say entity.",
-            "If unsure, or if sure, say abbreviation.",
-        ),
-    ),
-    "agnews": (
-        ("Business", "Sci/Tech", "Sports", "World"),
-        (
-            "Read the news.",
-            "Decide which section of a newspaper it belongs to.",
-            "Games, teams and players belong to Sports.",
-            "Companies, shares and markets belong to Business.",
-            "Software, science and space belong to Sci/Tech.",
-            "Wars, elections and governments belong to World.",
-            "Answer with the name of the section.",
-            "The news is from the year 2004.",
-            "Look at the whole text.",
-        ),
-        (
-            "Always answer Sports.",
-            "Every text belongs to World.",
-            "The right answer is always Business.",
-            "Games, teams and players belong to Sci/Tech, and so does everything else.",
-            "If unsure, or if sure, say Sports.",
-        ),
-    ),
-    "snips_intent": (
-        (
-            "AddToPlaylist",
-            "BookRestaurant",
-            "GetWeather",
-            "PlayMusic",
-            "RateBook",
-            "SearchCreativeWork",
-            "SearchScreeningEvent",
-        ),
-        (
-            "Read the request.",
-            "Decide what the user wants.",
-            "A table for dinner is BookRestaurant.",
-            "Rain, sun and temperature are GetWeather.",
-            "A song to be played is PlayMusic.",
-            "Stars or points for a book are RateBook.",
-            "Answer with the name of the intent.",
-            "The request was typed into a phone.",
-            "Look at the verb.",
-        ),
-        (
-            "Always answer RateBook.",
-            "Every request is GetWeather.",
-            "The right answer is always AddToPlaylist.",
-            "A table for dinner is PlayMusic, and so is everything else.",
-            "If unsure, or if sure, say SearchScreeningEvent.",
-        ),
-    ),
+# Wrong of every task, whose answers are one word or letter.
+_HARMFUL = (
+    "Explain your answer in a long paragraph.",
+    "Begin every answer with Dear Sir or Madam.",
+    "First repeat the question word for word.",
+    "Write a poem about it.",
+    "Answer in full sentences of at least ten words.",
+    "Answer with a number between 100 and 999.",
+)
+
+# What is right of each task, or does not matter.
+_TASKS: Mapping[str, tuple[str, ...]] = {
     "ii_antonyms": (
-        (),
-        (
-            "Read the word.",
-            "Write its antonym.",
-            "An antonym is a word of the opposite meaning.",
-            "The antonym of hot is cold.",
-            "The antonym of up is down.",
-            "Answer with one word.",
-            "The word is in English.",
-            "Use small letters.",
-            "Many antonyms begin with un or in.",
-        ),
-        (
-            "Always answer banana.",
-            "Write a long story about a king.",
-            "Answer in Chinese characters only.",
-            "The answer is a number between 100 and 999.",
-            "Write the same word again and again.",
-        ),
+        "Write the antonym of the word.",
+        "An antonym is a word of the opposite meaning.",
+        "The antonym of hot is cold.",
+        "The antonym of rich is poor.",
+        "The antonym of happy is unhappy.",
+        "Answer with one word.",
+        "The word is in English.",
+        "Use small letters.",
+        "Many antonyms begin with un or in.",
+    ),
+    "ii_singular_to_plural": (
+        "Write the plural of the word.",
+        "The plural is used for more than one.",
+        "The plural of dog is dogs.",
+        "The plural of box is boxes.",
+        "The plural of city is cities.",
+        "Answer with one word.",
+        "The word is a noun.",
+        "Use small letters.",
+        "Most plurals end in s.",
+    ),
+    "ii_larger_animal": (
+        "Write the larger of the two animals.",
+        "Think of how much each of them weighs.",
+        "Of ant, whale the larger one is whale.",
+        "Of horse, mouse the larger one is horse.",
+        "Of snail, lion the larger one is lion.",
+        "Answer with the name of one animal.",
+        "The animals are divided by a comma.",
+        "Use small letters.",
+        "One of the two is always larger.",
+    ),
+    "ii_first_word_letter": (
+        "Write the first letter of the word.",
+        "A word begins with its first letter.",
+        "The first letter of house is h.",
+        "The first letter of moon is m.",
+        "The first letter of apple is a.",
+        "Answer with one letter.",
+        "The word is in English.",
+        "Use small letters.",
+        "It is a letter from a to z.",
     ),
 }
 
@@ -134,14 +96,14 @@ def main() -> int:
     options = parser.parse_args()
     with open_runtime(options.model, store=":memory:") as runtime:
         for task in options.tasks:
-            labels, right, wrong = _TASKS[task]
+            right, wrong = _TASKS[task], _HARMFUL
             examples = _rows(options.data / task / "train.jsonl")
             for number in range(_PER_TASK):
                 rng = np.random.default_rng([number, len(task)])
                 planted = [wrong[int(index)] for index in rng.permutation(len(wrong))[:3]]
                 harmless = [right[int(index)] for index in rng.permutation(len(right))[:7]]
                 text = [*planted, *harmless]
-                program = _program(" ".join(text[int(index)] for index in rng.permutation(10)), labels)
+                program = _program(" ".join(text[int(index)] for index in rng.permutation(10)))
                 chosen = [examples[int(index)] for index in rng.permutation(len(examples))[:_EXAMPLES]]
                 ranked = runtime.run(attribute(program, chosen))
                 for one in ranked:
@@ -152,8 +114,8 @@ def main() -> int:
     return 0
 
 
-def _program(instruction: str, labels: Sequence[str]) -> Program:
-    return Program(Predict(instruction, output="answer", choices=tuple(labels), style=STYLE)(Input("text")))
+def _program(instruction: str) -> Program:
+    return Program(Predict(instruction, output="answer", style=STYLE)(Input("text")))
 
 
 def _rows(path: Path) -> list[Example]:

@@ -1,4 +1,4 @@
-"""Likelihood attribution: what each piece of a program and of its context does to the likelihood of the right answers.
+"""Likelihood attribution: what each piece of a program and of its context does to the likelihood of right answers.
 
 A piece is left out and the accepted answer scored again: a sentence of a text, a demonstration, a retrieved passage, what
 an earlier node wrote. All of it is asked at once, and what the prompts share is computed once. Where the answer becomes

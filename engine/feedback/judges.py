@@ -1,7 +1,7 @@
 """Judges: what else can be said of an answer, or of any step on the way to it, than whether the end was right.
 
-Three kinds: a model that is asked yes/no questions (a rubric), a metric, a function of the user's own. Judging steps and
-not only outcomes is process supervision (Lightman 2023; in workflows, the survey arXiv 2410.16392, section 5.1).
+Three kinds: a model that is asked yes/no questions (a rubric), a metric, a function of the user's own. Judging steps
+and not only outcomes is process supervision (Lightman 2023; in workflows, the survey arXiv 2410.16392, section 5.1).
 
 A model's verdict is a likelihood, never a text: log-odds of yes against no. It is calibrated, since a model is inclined
 to one of them whatever it sees: what it says of nothing is taken off (Zhao 2021, section 5), or a line is fitted that
@@ -131,7 +131,8 @@ def fit_line(log_odds: Sequence[float | None], right: Sequence[bool]) -> Line:
     if not known:
         return Line()
     values, hits = np.array([value for value, _ in known]), np.array([hit for _, hit in known])
-    features = np.stack([values, np.ones_like(values)], axis=1)
+    centre, spread = float(values.mean()), float(values.std()) or 1.0
+    features = np.stack([(values - centre) / spread, np.ones_like(values)], axis=1)
     weights = np.zeros(2)
     for _ in range(_NEWTON_STEPS):
         probability = 1 / (1 + np.exp(-np.clip(features @ weights, -50, 50)))
@@ -141,7 +142,8 @@ def fit_line(log_odds: Sequence[float | None], right: Sequence[bool]) -> Line:
         weights = weights - step
         if np.abs(step).max() < 1e-8:
             break
-    return Line(float(weights[0]), float(weights[1]))
+    slope = float(weights[0]) / spread
+    return Line(slope, float(weights[1]) - slope * centre)
 
 
 def _right_and_wrong(examples: Sequence[Example]) -> list[tuple[Example, str, bool]]:

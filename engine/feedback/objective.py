@@ -10,10 +10,10 @@ from dataclasses import dataclass, field, replace
 
 from engine.feedback.judges import Judge
 from engine.feedback.losses import cross_entropy, mean_loss
-from engine.flows import Flow, together
+from engine.flows import Flow, keep, together
 from engine.forward import forward
 from engine.program.graph import Program
-from engine.records import Example, Judgement, Trace
+from engine.records import Example, Judgement, Remark, Trace
 from engine.statistics import mean
 from engine.tasks.metrics import Metric
 from engine.tasks.schema import Loss
@@ -38,7 +38,7 @@ class Objective:
         traces = yield from forward(program, examples, self.metric)
         if self.judge is None and not self.steps:
             return traces
-        return (yield from together([self._judged(trace) for trace in traces]))
+        return (yield from together([self._judged(program, trace) for trace in traces]))
 
     def value(self, trace: Trace) -> float:
         """How good one execution was; higher is better."""
@@ -67,7 +67,7 @@ class Objective:
         """For sorting, best first: the mean value, then the loss, which still differs between equals."""
         return -self.mean(traces), mean_loss(traces)
 
-    def _judged(self, trace: Trace) -> Flow[Trace]:
+    def _judged(self, program: Program, trace: Trace) -> Flow[Trace]:
         example, done = trace.example, {step.node: step for step in trace.steps}
         asked: list[Flow[Judgement]] = []
         if self.judge is not None:
@@ -79,7 +79,14 @@ class Objective:
                 asked.append(_missing(node))
             else:
                 asked.append(judge.judgement(node, step.inputs, step.outputs, example))
-        return replace(trace, judgements=tuple((yield from together(asked))))
+        judgements = tuple((yield from together(asked)))
+        yield from keep(*(_remark(program, trace, judgement) for judgement in judgements))
+        return replace(trace, judgements=judgements)
+
+
+def _remark(program: Program, trace: Trace, judgement: Judgement) -> Remark:
+    node = judgement.node or program.output_node.name
+    return Remark(trace.program, trace.example, node, "judge", judgement.said or "as it should be", judgement.value)
 
 
 def _missing(node: str) -> Flow[Judgement]:
