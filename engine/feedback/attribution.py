@@ -1,10 +1,10 @@
 """Likelihood attribution: what each piece of a program and of its context does to the likelihood of right answers.
 
-A piece is left out and the accepted answer scored again: a sentence of a text, a demonstration, a retrieved passage, what
-an earlier node wrote. All of it is asked at once, and what the prompts share is computed once. Where the answer becomes
-likelier without a piece, the piece does harm. Leave-one-out is the plainest of the measures of influence (Cook 1977;
-of prompt words, occlusion, Zeiler & Fergus 2014); deviation: the measure is a likelihood, taken from logits, so that a
-few dozen examples rank pieces whose effect on accuracy could not be seen on hundreds.
+A piece is left out and the accepted answer scored again: a sentence of a text, a demonstration, a retrieved passage,
+what an earlier node wrote. All of it is asked at once, and what the prompts share is computed once. Where the answer
+becomes likelier without a piece, the piece does harm. Leave-one-out is the plainest of the measures of influence (Cook
+1977; of parts of an input, occlusion, Zeiler & Fergus 2014); deviation: the measure is a likelihood, taken from logits,
+so that a few dozen examples rank pieces whose effect on accuracy could not be seen on hundreds.
 
 The same measure checks critiques: one whose advice, put behind the text it is about, makes the answers no likelier is
 not supported.
@@ -32,8 +32,10 @@ Kind = Literal["sentence", "demo", "passage", "input"]
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Something that can be left out: number `index` of a parameter's sentences or demonstrations, of an input's
-    passages, or the whole input (then `place` is what it reads).
+    """Something that can be left out.
+
+    It is number `index` of a parameter's sentences or demonstrations, or of the passages that the output node reads, or
+    all of an earlier node's text; `place` is the parameter's name or the reference of what is read.
     """
 
     kind: Kind

@@ -196,6 +196,9 @@ def _body(
         differences = [b.score - a.score for a, b in zip(before.traces, after.traces, strict=True)]
         low, high = bootstrap_interval(differences, np.random.default_rng(0))
         body["test_gain"] = {"mean": after.score - before.score, "interval": [low, high]}
+        body["test_scores"] = {
+            name: [trace.score for trace in one.traces] for name, one in (("baseline", before), ("best", after))
+        }
     return body
 
 
