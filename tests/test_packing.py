@@ -69,14 +69,14 @@ def test_what_is_kept_fits_and_the_next_part_or_character_would_not(parts: list[
 
     def made(count: int, chars: int | None = None) -> Prompt:
         kept = {*must, *by_relevance[:count]}
-        shown = [part.text[:chars] if place in kept else part.instead for place, part in enumerate(parts)]
-        return render([text for text in shown if text and chars != 0])
+        shown = [part.text if place in kept else part.instead for place, part in enumerate(parts)]
+        return render([text[:chars] for text in shown if text[:chars]])
 
     def fits(prompt: Prompt) -> bool:
         return length(prompt) <= room
 
     count = len(packing.kept) - len(must)
-    longest = max((len(parts[place].text) for place in must), default=0)
+    longest = max((len(part.instead if part.relevance is not None else part.text) for part in parts), default=0)
     assert packing.kept == tuple(sorted({*must, *by_relevance[:count]}))
     assert asked <= 3 + max(len(by_relevance), longest).bit_length()
     if fits(made(len(by_relevance))):
