@@ -6,7 +6,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from engine.feedback.aggregation import Critique, aggregated
-from engine.feedback.packing import Packed, Part, packed
+from engine.feedback.packing import Packed, Part, fitted, packed
 from engine.flows import Flow
 from engine.inference.runtime import Runtime
 from engine.inference.scripted import ScriptedBackend, keyword_script
@@ -17,8 +17,8 @@ from engine.store.store import Store
 FRAME = "Read this:"
 
 
-def render(texts: Sequence[str]) -> Prompt:
-    return Plain("\n".join([FRAME, *texts]))
+def render(parts: Sequence[Part]) -> Prompt:
+    return Plain("\n".join([FRAME, *(part.text for part in parts)]))
 
 
 def length(prompt: Prompt) -> int:
@@ -62,7 +62,7 @@ PARTS = st.lists(
 @example([Part("a" * 30), Part("b" * 30)], 40)
 @example([Part("a" * 30, 1.0)], 12)
 def test_what_is_kept_fits_and_the_next_part_or_character_would_not(parts: list[Part], room: int) -> None:
-    packing, asked = counted(packed(parts, room, render), length)
+    packing, asked = counted(fitted(parts, room, render), length)
     assert packing.tokens == length(packing.prompt)
     must = [place for place, part in enumerate(parts) if part.relevance is None]
     by_relevance = sorted(set(range(len(parts))) - set(must), key=lambda place: (-(parts[place].relevance or 0), place))
@@ -70,7 +70,7 @@ def test_what_is_kept_fits_and_the_next_part_or_character_would_not(parts: list[
     def made(count: int, chars: int | None = None) -> Prompt:
         kept = {*must, *by_relevance[:count]}
         shown = [part.text if place in kept else part.instead for place, part in enumerate(parts)]
-        return render([text[:chars] for text in shown if text[:chars]])
+        return render([Part(text[:chars]) for text in shown if text[:chars]])
 
     def fits(prompt: Prompt) -> bool:
         return length(prompt) <= room
@@ -95,14 +95,14 @@ def test_what_is_kept_fits_and_the_next_part_or_character_would_not(parts: list[
 @given(PARTS, st.integers(0, 250))
 def test_the_order_of_the_parts_is_kept(parts: list[Part], room: int) -> None:
     numbered = [Part(f"{place}{part.text}", part.relevance) for place, part in enumerate(parts)]
-    packing, _ = counted(packed(numbered, room, render), length)
+    packing, _ = counted(fitted(numbered, room, render), length)
     assert list(packing.kept) == sorted(packing.kept)
     starts = [line[0] for line in text_of(packing).split("\n")[1:] if line[:1].isdigit()]
     assert starts == sorted(starts)
 
 
 def test_where_everything_fits_one_count_is_made() -> None:
-    packing, asked = counted(packed([Part("a"), Part("b", 1.0)], 100, render), length)
+    packing, asked = counted(fitted([Part("a"), Part("b", 1.0)], 100, render), length)
     assert (asked, packing.kept, text_of(packing)) == (1, (0, 1), "Read this:\na\nb")
 
 
@@ -113,7 +113,7 @@ def test_the_least_relevant_part_goes_first_and_of_equals_the_later() -> None:
         assert isinstance(prompt, Plain)
         return len(prompt.text.split())
 
-    kept = [counted(packed(parts, room, render), words)[0].kept for room in range(3, 8)]
+    kept = [counted(fitted(parts, room, render), words)[0].kept for room in range(3, 8)]
     assert kept == [(1,), (1, 2), (1, 2, 3), (1, 2, 3, 4), (0, 1, 2, 3, 4)]
 
 
@@ -122,19 +122,21 @@ def test_what_must_stay_is_cut_to_one_length_the_longest_first() -> None:
         assert isinstance(prompt, Plain)
         return len(prompt.text)
 
-    packing, _ = counted(packed([Part("a" * 9), Part("short"), Part("gone", 1.0)], 24, render), characters)
+    packing, _ = counted(fitted([Part("a" * 9), Part("short"), Part("gone", 1.0)], 24, render), characters)
     assert text_of(packing) == "Read this:\naaaaaaa\nshort"
     assert packing.kept == (0, 1)
 
 
 def test_a_prompt_of_turns_is_counted_as_the_model_will_read_it() -> None:
-    def chat(texts: Sequence[str]) -> Prompt:
-        return Chat((Message("system", "You sum up."), Message("user", " ".join(texts))))
+    def chat(parts: Sequence[Part]) -> Prompt:
+        return Chat((Message("system", "You sum up."), Message("user", " ".join(part.text for part in parts))))
 
     with Runtime({"task": ScriptedBackend(keyword_script)}, Store(":memory:")) as runtime:
-        packing = runtime.run(packed([Part("one two"), Part("three four", 1.0), Part("five", 1.0)], 10, chat))
+        parts = [Part("one two"), Part("three four", 1.0), Part("five", 1.0)]
+        packing = runtime.run(fitted(parts, 10, chat))
         assert packing.tokens == runtime.backend("optimizer").count(packing.prompt) == 10
         assert packing.kept == (0, 1)
+        assert runtime.run(packed(parts, 10, chat)) == packing.prompt
 
 
 # ── aggregation ──────────────────────────────────────────────────────────────────────────────────

@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from engine.feedback.packing import Part, packed
+from engine.feedback.packing import Part, fitted
 from engine.flows import Flow
 from engine.records import Feedback, Plain
 
@@ -43,10 +43,10 @@ def aggregated(parameter: str, critiques: Sequence[Critique], room_tokens: int) 
             group.places.append(place)
     groups.sort(key=lambda group: -len(group.places))
     parts = [Part(group.line, len(group.places) if rank else None) for rank, group in enumerate(groups)]
-    fitted = yield from packed(parts, room_tokens, lambda lines: Plain("\n".join(lines)))
-    assert isinstance(fitted.prompt, Plain)
-    told = sorted(place for index in fitted.kept for place in groups[index].places)
-    return Feedback(parameter, fitted.prompt.text, tuple(dict.fromkeys(critiques[place].example for place in told)))
+    found = yield from fitted(parts, room_tokens, lambda lines: Plain("\n".join(line.text for line in lines)))
+    assert isinstance(found.prompt, Plain)
+    told = sorted(place for index in found.kept for place in groups[index].places)
+    return Feedback(parameter, found.prompt.text, tuple(dict.fromkeys(critiques[place].example for place in told)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,13 +17,12 @@ from engine.errors import ContentError
 from engine.feedback.edits import editable, most_chars, values
 from engine.feedback.variables import Variables
 from engine.program.graph import Program
-from engine.program.parameters import Parameter, Source, Text
-from engine.program.typed.grammar import Either, Exactly, Pattern, Then, gbnf, optional
+from engine.program.parameters import Number, Parameter, Source, Text
+from engine.program.typed.grammar import Either, Exactly, Then, gbnf, optional
 from engine.program.typed.json_values import compact
 from engine.tasks.textfile import is_whole
 
-_CHARS_PER_TOKEN = 2  # fewer than text has, so that an answer of full length comes to its end
-_MOST_TOKENS = 1024
+_CHARS_PER_TOKEN = 2  # fewer than text has
 _PAIR = re.compile(r'[{,]\s*("(?:[^"\\]|\\.)*")\s*:\s*')
 _PAIR_END = re.compile(r"\s*(?=[,}])")
 
@@ -37,18 +36,15 @@ def answer_grammar(parameters: Mapping[str, Parameter]) -> str:
     pairs = [
         Then((Exactly(f"{compact(name)}: "), values(parameter).pattern())) for name, parameter in parameters.items()
     ]
-    options: list[Pattern] = []
-    rest: Pattern = Exactly("")  # what may follow a pair: those of later parameters, each once
-    for pair in reversed(pairs):
-        options.append(Then((pair, rest)))
-        rest = Then((optional(Then((Exactly(", "), pair))), rest))
-    return gbnf(Then((Exactly("{"), Either(tuple(reversed(options))), Exactly("}"))))
+    later = [optional(Then((Exactly(", "), pair))) for pair in pairs]
+    options = tuple(Then((pair, *later[place + 1 :])) for place, pair in enumerate(pairs))
+    return gbnf(Then((Exactly("{"), Either(options), Exactly("}"))))
 
 
 def answer_tokens(parameters: Mapping[str, Parameter]) -> int:
-    """How many tokens an answer may take, so that most are whole."""
+    """How many tokens an answer may take, so that one of full length comes to its end."""
     chars = sum(len(name) + 8 + most_chars(parameter) for name, parameter in parameters.items())
-    return min(_MOST_TOKENS, 16 + chars // _CHARS_PER_TOKEN)
+    return 16 + chars // _CHARS_PER_TOKEN
 
 
 def read_answer(text: str, program: Program, also: Collection[str] = ()) -> dict[str, Any]:
@@ -66,23 +62,39 @@ def read_answer(text: str, program: Program, also: Collection[str] = ()) -> dict
             continue
         try:
             checked = _checked(allowed[name], value)
-            if checked != allowed[name].value:
-                program.replace({**edits, name: checked})  # what is right by itself may not go with the others
-                edits[name] = checked
         except ContentError:
             continue
-    return edits
+        if checked != allowed[name].value:
+            edits[name] = checked
+    return _together(program, edits)
+
+
+def _together(program: Program, edits: Mapping[str, Any]) -> dict[str, Any]:
+    """The edits that the program takes: all at once, or where it does not, one after another as far as it does."""
+    try:
+        program.replace(edits)
+        return dict(edits)
+    except ContentError:
+        pass  # values that are right by themselves may not go together
+    taken: dict[str, Any] = {}
+    for name, value in edits.items():
+        try:
+            program.replace({**taken, name: value})
+        except ContentError:
+            continue
+        taken[name] = value
+    return taken
 
 
 def _checked(parameter: Parameter, value: Any) -> Any:
     """The value as the parameter takes it.
 
     Raises:
-        ContentError: it takes no such value, or it is a text that no answer should give.
+        ContentError: it takes no such value, or no answer should give it.
     """
     if isinstance(parameter, Text) and isinstance(value, str):
         value = " ".join(value.split())
-    if isinstance(parameter, Text | Source):
+    if isinstance(parameter, Text | Source) or (isinstance(parameter, Number) and parameter.whole):
         value = values(parameter).read(value)
     try:
         whole = is_whole(compact(value))

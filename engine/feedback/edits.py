@@ -1,6 +1,8 @@
 """Edits: which parameters one answer can change, and which values it can give them.
 
 An answer is written under a grammar, so a text is one line of bounded length, and a number one that can be spelled out.
+A whole number grows or shrinks at most fourfold at a time: it often stands for work, which a careless answer should not
+multiply.
 """
 
 import math
@@ -13,9 +15,9 @@ from engine.program.typed.grammar import LINE, LINES, OneOf, Pattern, Repeat, Th
 from engine.program.typed.json_values import Array, Fixed, Integer, Object, Part, String, compact
 
 _TEXT_CHARS, _CODE_CHARS = 300, 1200
-_LEAST_CHARS = 8
 _NOTES, _DEMOS = 8, 4
 _BIAS_NATS = 20
+_TIMES = 4
 _INK = OneOf(((0x21, 0x7E), (0xA1, 0x167F), (0x3041, 0xD7FF)))  # no kind of space
 
 
@@ -46,8 +48,9 @@ def limits(parameter: Parameter) -> str:
             return f"Python code of at most {_written_chars(parameter)} characters"
         case Choice(_, options):
             return " or ".join(map(compact, options))
-        case Number(_, low, high, whole):
-            return f"{'whole ' * whole}number from {low:g} to {high:g}"
+        case Number():
+            low, high = _reach(parameter)
+            return f"{'whole ' * parameter.whole}number from {low:g} to {high:g}"
         case Notes(_, most):
             return f"list of at most {min(most, _NOTES)} texts"
         case Bias(_, choices):
@@ -65,8 +68,8 @@ def values(parameter: Parameter) -> Part:
             return String(form=_written(LINES, _written_chars(parameter)))
         case Choice(_, options):
             return Fixed(options)
-        case Number(_, low, high, whole):
-            return _number(low, high, whole)
+        case Number():
+            return _number(*_reach(parameter), parameter.whole)
         case Notes(_, most, chars):
             return Array(String(form=_written(LINE, min(chars, _TEXT_CHARS))), 1, min(most, _NOTES))
         case Bias(_, choices):
@@ -99,6 +102,13 @@ def most_chars(parameter: Parameter) -> int:
             return _TEXT_CHARS * _DEMOS * (len(inputs) + len(outputs))
 
 
+def _reach(parameter: Number) -> tuple[float, float]:
+    """The lowest and highest value that one answer may give a number."""
+    if not parameter.whole or parameter.value < 0:
+        return parameter.low, parameter.high
+    return max(parameter.low, parameter.value // _TIMES), min(parameter.high, max(1, parameter.value) * _TIMES)
+
+
 def _number(low: float, high: float, whole: bool) -> Part:
     """Whole numbers; decimals between whole limits; else round numbers, a tenth to a hundredth of the range apart."""
     if whole:
@@ -113,7 +123,7 @@ def _number(low: float, high: float, whole: bool) -> Part:
 
 def _written(character: OneOf, most: int) -> Pattern:
     """A text that is not blank."""
-    return Then((_INK, Repeat(character, min(_LEAST_CHARS, most) - 1, most - 1))) if most > 1 else _INK
+    return Then((_INK, Repeat(character, 0, most - 1))) if most > 1 else _INK
 
 
 def _written_chars(parameter: Text | Source) -> int:

@@ -80,9 +80,7 @@ class _Fitting:
 
     def _standing(self, count: int) -> list[Part]:
         out = set(self.optional[count:])
-        return [
-            replace(part, text=part.instead) if place in out else part for place, part in enumerate(self._parts)
-        ]
+        return [replace(part, text=part.instead) if place in out else part for place, part in enumerate(self._parts)]
 
     def _counted(self, standing: Sequence[Part], count: int) -> Flow[Packed]:
         prompt = self._render([part for part in standing if part.text])

@@ -21,7 +21,7 @@ from typing import Any
 
 from engine.feedback.backward import loss_in_words
 from engine.feedback.edits import limits
-from engine.feedback.packing import Part, packed
+from engine.feedback.packing import Part, fitted
 from engine.feedback.view import View
 from engine.flows import Flow
 from engine.program.event import one_line
@@ -76,13 +76,13 @@ def propagated(
         text = _execution(view, number, trace, _said(trace, remarks))
         parts.append(Part(text, _FAILURE if trace.score < 1.0 else _RIGHT))
     parts += [Part(f"\n\n#Tried: {attempt}", _ATTEMPT) for attempt in attempts]
-    fitted = yield from packed(parts, room_tokens, _render)
+    found = yield from fitted(parts, room_tokens, _render)
     named = {view.names.parameters[name]: parameter for name, parameter in view.parameters.items()}
-    return Problem(fitted.prompt, fitted.tokens, named)
+    return Problem(found.prompt, found.tokens, named)
 
 
-def _render(texts: Sequence[str]) -> Prompt:
-    return Chat((Message("system", _SYSTEM), Message("user", "".join(texts) + _TASK)))
+def _render(parts: Sequence[Part]) -> Prompt:
+    return Chat((Message("system", _SYSTEM), Message("user", "".join(part.text for part in parts) + _TASK)))
 
 
 def _code(view: View) -> Iterator[Part]:
