@@ -12,7 +12,7 @@ Deviations from OptoPrime: several executions stand in one problem; functions ar
 there is no reasoning before the answer, which a very small model would not find its way back from; and the prompt is
 fitted into a room of so many tokens, the least relevant left out first: earlier attempts, the ends of long values,
 right executions, all failures but the first, values inside of composite layers, intermediate values that are not on the
-shortest path to the output, and then those that are, the farthest first.
+shortest path to the output, then those that are, the farthest first, and what judges said.
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -57,24 +57,22 @@ def propagated(
     program: Program,
     traces: Sequence[Trace],
     room_tokens: int,
-    remarks: Mapping[str, Sequence[str]] | None = None,
     attempts: Sequence[str] = (),
     also: Collection[str] = (),
 ) -> Flow[Problem | None]:
     """The problem that the failed ones among some traces pose; None where there are none that an edit can reach.
 
-    The first right trace stands beside them. `remarks` are what judges said, by the example's id. `attempts` say what
-    was tried before, the most telling first. `also` names parameters that are not edited by default.
+    The first right trace stands beside them. `attempts` say what was tried before, the most telling first. `also` names
+    parameters that are not edited by default.
     """
     view = View.of(program, traces, also)
     if not view.failed:
         return None
     first, *others = view.failed
     right = [trace for trace in traces if trace.score >= 1.0][:1]
-    parts = [*_code(view), *_variables(view), *_first_execution(view, first, _said(first, remarks))]
+    parts = [*_code(view), *_variables(view), *_first_execution(view, first)]
     for number, trace in enumerate([*others, *right], start=2):
-        text = _execution(view, number, trace, _said(trace, remarks))
-        parts.append(Part(text, _FAILURE if trace.score < 1.0 else _RIGHT))
+        parts.append(Part(_execution(view, number, trace), _FAILURE if trace.score < 1.0 else _RIGHT))
     parts += [Part(f"\n\n#Tried: {attempt}", _ATTEMPT) for attempt in attempts]
     found = yield from fitted(parts, room_tokens, _render)
     named = {view.names.parameters[name]: parameter for name, parameter in view.parameters.items()}
@@ -97,7 +95,7 @@ def _variables(view: View) -> Iterator[Part]:
         yield Part(f"\n{view.names.parameters[name]}: {limits(parameter)} = {compact(_plain(parameter))}")
 
 
-def _first_execution(view: View, trace: Trace, said: Sequence[str]) -> Iterator[Part]:
+def _first_execution(view: View, trace: Trace) -> Iterator[Part]:
     """The execution that stays, value by value: its inputs and its output at least in short."""
     end, path = view.end(trace), view.on_path(trace)
     yield Part(f"\n\n#Execution 1, score {trace.score:.2g}")
@@ -109,26 +107,31 @@ def _first_execution(view: View, trace: Trace, said: Sequence[str]) -> Iterator[
             value = _assigned(variable, text, _VALUE_CHARS)
             yield _long_value(variable, text) if node.name == end else Part(value, relevance)
         yield from (Part(f"\n#{line}", _INSIDE) for line in view.inner(node, step))
-    feedback, *remarks = said
-    yield Part(feedback)
-    yield from (Part(remark, _REMARK) for remark in remarks)
+    yield Part(_feedback(trace))
+    yield from (Part(remark, _REMARK) for remark in _remarks(trace))
 
 
-def _execution(view: View, number: int, trace: Trace, said: Sequence[str]) -> str:
+def _execution(view: View, number: int, trace: Trace) -> str:
     """Another execution as one text."""
     values = view.inputs(trace)
     for node, step in view.taken(trace):
         values |= view.outputs(node, step)
     lines = [_assigned(variable, text, _SHORT_CHARS) for variable, text in values.items()]
-    return "".join([f"\n\n#Execution {number}, score {trace.score:.2g}", *lines, *said])
+    return "".join([f"\n\n#Execution {number}, score {trace.score:.2g}", *lines, _feedback(trace), *_remarks(trace)])
 
 
-def _said(trace: Trace, remarks: Mapping[str, Sequence[str]] | None) -> list[str]:
-    """What was said of an execution: whether its answer is right, then what judges remarked."""
-    verdict = "The answer is right." if trace.score >= 1.0 else loss_in_words(trace)
-    found = [f"\n#Feedback: {one_line(verdict, _SAID_CHARS)}"]
-    return found + [
-        f"\n#Remark: {one_line(remark, _SAID_CHARS)}" for remark in (remarks or {}).get(trace.example.id, ())
+def _feedback(trace: Trace) -> str:
+    """Whether the answer is right, and else what would have been."""
+    said = "The answer is right." if trace.score >= 1.0 else loss_in_words(trace)
+    return f"\n#Feedback: {one_line(said, _SAID_CHARS)}"
+
+
+def _remarks(trace: Trace) -> list[str]:
+    """What judges have against the answer or a step, a line each."""
+    return [
+        f"\n#Judge{f' of {one.node}' if one.node else ''}, {one.value:.2g}: {one_line(one.said, _SAID_CHARS)}"
+        for one in trace.judgements
+        if one.said
     ]
 
 
