@@ -22,6 +22,7 @@ from engine.program.typed.grammar import Either, Exactly, Then, gbnf, optional
 from engine.program.typed.json_values import compact
 from engine.tasks.textfile import is_whole
 
+_LEAST_CHARS = 12  # of a text that is decoded: a shorter one is seldom meant
 _CHARS_PER_TOKEN = 2  # fewer than text has
 _PAIR = re.compile(r'[{,]\s*("(?:[^"\\]|\\.)*")\s*:\s*')
 _PAIR_END = re.compile(r"\s*(?=[,}])")
@@ -34,7 +35,8 @@ def answer_grammar(parameters: Mapping[str, Parameter]) -> str:
         ContentError: there are so many that the grammar is too large.
     """
     pairs = [
-        Then((Exactly(f"{compact(name)}: "), values(parameter).pattern())) for name, parameter in parameters.items()
+        Then((Exactly(f"{compact(name)}: "), values(parameter, _LEAST_CHARS).pattern()))
+        for name, parameter in parameters.items()
     ]
     later = [optional(Then((Exactly(", "), pair))) for pair in pairs]
     options = tuple(Then((pair, *later[place + 1 :])) for place, pair in enumerate(pairs))

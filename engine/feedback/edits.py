@@ -59,13 +59,16 @@ def limits(parameter: Parameter) -> str:
             return f"list of at most {_DEMOS} solved examples"
 
 
-def values(parameter: Parameter) -> Part:
-    """The JSON values that one answer may give a parameter, all of which it can take."""
+def values(parameter: Parameter, least_chars: int = 1) -> Part:
+    """The JSON values that one answer may give a parameter, all of which it can take.
+
+    Texts and code have at least `least_chars` characters where they may have as many.
+    """
     match parameter:
         case Text():
-            return String(form=_written(LINE, _written_chars(parameter)))
+            return String(form=_written(LINE, _written_chars(parameter), least_chars))
         case Source():
-            return String(form=_written(LINES, _written_chars(parameter)))
+            return String(form=_written(LINES, _written_chars(parameter), least_chars))
         case Choice(_, options):
             return Fixed(options)
         case Number():
@@ -121,9 +124,9 @@ def _number(low: float, high: float, whole: bool) -> Part:
     return Fixed(tuple(number for number in found if low <= number <= high))
 
 
-def _written(character: OneOf, most: int) -> Pattern:
+def _written(character: OneOf, most: int, least: int = 1) -> Pattern:
     """A text that is not blank."""
-    return Then((_INK, Repeat(character, 0, most - 1))) if most > 1 else _INK
+    return Then((_INK, Repeat(character, min(least, most) - 1, most - 1))) if most > 1 else _INK
 
 
 def _written_chars(parameter: Text | Source) -> int:
