@@ -21,6 +21,7 @@ from engine.program.layer import Input, Layer, LayerResult
 from engine.program.layers import Code, Memory, Predict, Vote
 from engine.program.parameters import Bias, Choice, Demo, Demos, Notes, Number, Parameter, Source, Text
 from engine.program.typed.fields import as_fields
+from engine.program.typed.json_values import Fixed
 
 QUESTION = Input("question")
 
@@ -99,6 +100,12 @@ def test_whatever_the_grammar_describes_a_parameter_can_take(parameter: Paramete
         assert list(answer) == ["it"]
         read = values(parameter).read(answer["it"])
         assert parameter.check(read) == parameter.check(answer["it"])
+
+
+def test_round_numbers_stay_within_limits_that_are_not() -> None:
+    part = values(Number(0.5, 0.087, 0.7999999999999999))  # 0.8 is what 8 tenths of it come to in floating point
+    assert isinstance(part, Fixed)
+    assert (part.values[0], part.values[-1], len(part.values)) == (0.09, 0.79, 71)
 
 
 @settings(max_examples=25)
@@ -188,6 +195,17 @@ def test_of_an_answer_that_was_cut_off_the_whole_pairs_are_read() -> None:
     assert lengths == sorted(lengths)
     assert lengths[GOOD.index(', "answer_max_tokens"')] == 1
     assert lengths[-2:] == [2, 3], "a number at the end may not be all of it"
+
+
+def test_lists_are_read_as_far_as_they_hold_plain_data() -> None:
+    for written, edits in (
+        ('{"memory_entries": ["Oslo is near."]}', {"memory.entries": ("Oslo is near.",)}),
+        ('{"memory_entries": ["\\ud800"]}', {}),
+        ('{"kind_bias": [0.5, NaN], "memory_entries": "Oslo."}', {}),
+        ('{"vote_of_demos": [{"inputs": {"question": "\\udfff", "memory": ""}, "outputs": {}}]}', {}),
+    ):
+        assert read_answer(written, program(), ALSO) == edits
+        assert read_answer(written, program()) == {}, "not by default"
 
 
 @dataclass(frozen=True, slots=True)

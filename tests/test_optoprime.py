@@ -176,6 +176,7 @@ def test_whatever_the_embedded_model_answers_parses() -> None:
             for sample in range(4)
         ]  # fmt: skip
         completions = yield from together([ask(request) for request in asked])
+        assert {completion.prompt_tokens for completion in completions} == {problem.tokens}, "the count is exact"
         return dict(problem.parameters), completions
 
     with engine.open_runtime("smollm2-135m", store=":memory:") as runtime:
