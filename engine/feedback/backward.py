@@ -4,41 +4,41 @@ The DAG is walked in reverse, once per trace (TextGrad; Yuksekgonul 2024, sectio
 output is the loss in words. At each node the layer's own rule (`Layer.backward`) turns the gradient of its output,
 which is what its consumers said about each of its fields, into gradients of its parameters and of each input that
 another node wrote; the latter become part of that node's output gradient. A node that no failure reaches is left in
-peace. Critiques of one parameter are gathered into one `Feedback`, in the order of the traces. Right executions give
-none.
+peace. What all traces say of one parameter, in whatever places it is used, becomes one `Feedback`. Right executions
+give none.
 """
 
 from collections.abc import Sequence
 
+from engine.feedback.aggregation import Critique, aggregated
 from engine.feedback.remarks import remarks_on
 from engine.flows import Flow, keep, together
 from engine.program.graph import Program
 from engine.program.parameters import Source, Text
 from engine.records import Feedback, Trace
 
-_MAX_CRITIQUES = 6
-
 Gradients = dict[str, list[str]]
 
 
-def backward(program: Program, traces: Sequence[Trace]) -> Flow[list[Feedback]]:
-    """One textual gradient per text parameter that a failed trace has something to say about, in program order."""
+def backward(program: Program, traces: Sequence[Trace], room_tokens: int = 256) -> Flow[list[Feedback]]:
+    """One textual gradient per text parameter that a failed trace has something to say about, in program order.
+
+    Each has at most `room_tokens` tokens, by the count of the model that writes feedback.
+    """
     failed = [trace for trace in traces if trace.score < 1.0 and trace.steps]
     walked = yield from together([_walk(program, trace) for trace in failed])
     for trace, gradients in zip(failed, walked, strict=True):
         yield from keep(*remarks_on(program, trace, gradients))
-    feedback: list[Feedback] = []
-    for name, parameter in program.parameters.items():
-        if not isinstance(parameter, Text | Source):
-            continue
-        critiques: dict[str, str] = {}
-        for trace, gradients in zip(failed, walked, strict=True):
-            for text in gradients.get(name, []):
-                critiques.setdefault(text, trace.example.id)
-        kept = list(critiques.items())[:_MAX_CRITIQUES]
-        if kept:
-            feedback.append(Feedback(name, "\n".join(f"- {text}" for text, _ in kept), tuple(id for _, id in kept)))
-    return feedback
+    critiques = {
+        name: [
+            Critique(trace.example.id, text)
+            for trace, gradients in zip(failed, walked, strict=True)
+            for text in gradients.get(name, ())
+        ]
+        for name, parameter in program.parameters.items()
+        if isinstance(parameter, Text | Source)
+    }
+    return (yield from together([aggregated(name, said, room_tokens) for name, said in critiques.items() if said]))
 
 
 def _walk(program: Program, trace: Trace) -> Flow[Gradients]:
