@@ -6,8 +6,8 @@
 
 Runs are kept row by row in the file that scripts/gains.py keeps too; what stands there is not run again. Prints a
 Markdown table of gains on test in points, `all` last, and how `all` compares with the single proposer that looked best
-on dev: the mean paired difference over the test rows of all tasks, with its 95% interval. A proposer that has nothing to
-edit in a task's program stands as a dash.
+on dev: the mean paired difference over the test rows of all tasks, with its 95% interval. A proposer that has nothing
+to edit in a task's program stands as a dash.
 """
 
 import argparse

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from support_gbnf import Gbnf
 
 from engine.errors import ContentError
-from engine.feedback.answers import answer_grammar, answer_tokens, read_answer
-from engine.feedback.edits import editable, limits, values
-from engine.feedback.variables import Variables
+from engine.feedback.propagation.answers import answer_grammar, answer_tokens, read_answer
+from engine.feedback.propagation.edits import editable, limits, values
+from engine.feedback.propagation.variables import Variables
 from engine.flows import Flow
 from engine.program.graph import Program
 from engine.program.layer import Input, Layer, LayerResult

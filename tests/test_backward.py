@@ -1,6 +1,7 @@
 """Backward against graphs worked by hand: who is asked about what, in which order, with which words."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from engine.feedback.backward import backward, loss_in_words
@@ -12,7 +13,7 @@ from engine.inference.scripted import ScriptedBackend
 from engine.program.graph import Program
 from engine.program.layer import Input
 from engine.program.layers import Predict, Refine, Vote
-from engine.records import Chat, Example, Feedback, Generate, Prediction, Request, Step, Trace
+from engine.records import Chat, Example, Feedback, Generate, Judgement, Prediction, Request, Step, Trace
 from engine.store.store import Store
 from engine.tasks.metrics import METRICS
 
@@ -211,6 +212,33 @@ def test_what_was_found_is_kept_beside_each_trace_and_once_where_it_is_done_agai
         ("gradient", "plan.plan", "Change the plan of Solve", None),
         ("gradient", "plan.instruction", "Change the instruction of Plan", None),
     ]
+
+
+def judged(trace: Trace, score: float, *judgements: Judgement) -> Trace:
+    return replace(trace, score=score, judgements=judgements)
+
+
+def test_the_first_step_that_a_judge_found_wrong_is_to_blame_and_nothing_after_it() -> None:
+    program, script = chain(), Script()
+    (trace,) = failed_traces(program, script)
+    wrong = judged(trace, 0.0, Judgement("answer", 0.1, "It is rude."), Judgement("plan", 0.2, "It has no steps."))
+    feedback = run(backward(program, [wrong]), script)
+    assert script.critiques == [asked(SHOWN["plan"], ["It has no steps."], "instruction")]
+    assert [item.parameter for item in feedback] == ["plan.instruction"]
+
+
+def test_a_judge_of_the_answer_is_heard_beside_the_loss_and_alone_where_the_answer_is_right() -> None:
+    program, script = chain(), Script()
+    (trace,) = failed_traces(program, script)
+    rude, fine = Judgement("", 0.1, "It is rude."), Judgement("plan", 0.9)
+    run(backward(program, [judged(trace, 0.0, rude, fine)]), script)
+    said = [line for line in script.critiques[0].split("\n") if line.startswith("Mistake: ")]
+    assert said == [f"Mistake: {loss_in_words(trace)}", "Mistake: It is rude."]
+    script.critiques.clear()
+    run(backward(program, [judged(trace, 1.0, rude, fine)]), script)
+    said = [line for line in script.critiques[0].split("\n") if line.startswith("Mistake: ")]
+    assert said == ["Mistake: It is rude."]
+    assert run(backward(program, [judged(trace, 1.0, fine)]), script) == []
 
 
 def test_right_executions_give_no_feedback_and_cost_no_call() -> None:

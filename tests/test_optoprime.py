@@ -8,9 +8,9 @@ from numpy.random import default_rng
 from support_optim import bad_completions, guessing, history_of, open_program, proposed, rows, runtime_of
 
 import engine
-from engine.feedback.answers import answer_grammar, answer_tokens, read_answer
-from engine.feedback.edits import editable
-from engine.feedback.propagation import propagated
+from engine.feedback.propagation.answers import answer_grammar, answer_tokens, read_answer
+from engine.feedback.propagation.edits import editable
+from engine.feedback.propagation.problem import propagated
 from engine.flows import Flow, ask, together
 from engine.inference.scripted import Answer, Script
 from engine.optim.history import Candidate, History, Proposal

@@ -6,9 +6,9 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.feedback.propagation import Problem, propagated
-from engine.feedback.subgraph import between, on_shortest_paths, sources_of
-from engine.feedback.variables import Variables
+from engine.feedback.propagation.problem import Problem, propagated
+from engine.feedback.propagation.subgraph import between, on_shortest_paths, sources_of
+from engine.feedback.propagation.variables import Variables
 from engine.inference.runtime import Runtime
 from engine.inference.scripted import ScriptedBackend, keyword_script
 from engine.program.graph import Program

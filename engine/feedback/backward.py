@@ -6,6 +6,9 @@ which is what its consumers said about each of its fields, into gradients of its
 another node wrote; the latter become part of that node's output gradient. A node that no failure reaches is left in
 peace. What all traces say of one parameter, in whatever places it is used, becomes one `Feedback`. Right executions
 give none.
+
+Where judges looked at steps, the first one that they found wrong is to blame, and the walk begins there: what came of
+it later says nothing about what came later (process supervision).
 """
 
 from collections.abc import Sequence
@@ -15,7 +18,7 @@ from engine.feedback.remarks import remarks_on
 from engine.flows import Flow, keep, together
 from engine.program.graph import Program
 from engine.program.parameters import Source, Text
-from engine.records import Feedback, Trace
+from engine.records import Feedback, Judgement, Trace
 
 Gradients = dict[str, list[str]]
 
@@ -25,7 +28,7 @@ def backward(program: Program, traces: Sequence[Trace], room_tokens: int = 256) 
 
     Each has at most `room_tokens` tokens, by the count of the model that writes feedback.
     """
-    failed = [trace for trace in traces if trace.score < 1.0 and trace.steps]
+    failed = [trace for trace in traces if trace.steps and (trace.score < 1.0 or found_wrong(trace))]
     walked = yield from together([_walk(program, trace) for trace in failed])
     for trace, gradients in zip(failed, walked, strict=True):
         yield from keep(*remarks_on(program, trace, gradients))
@@ -43,7 +46,7 @@ def backward(program: Program, traces: Sequence[Trace], room_tokens: int = 256) 
 
 def _walk(program: Program, trace: Trace) -> Flow[Gradients]:
     """Gradients of one trace: by parameter name for texts, by reference for outputs."""
-    gradients: Gradients = {program.output: [loss_in_words(trace)]}
+    gradients = _seeds(program, trace)
     steps = {step.node: step for step in trace.steps}
     for node in reversed(program.nodes):
         step = steps.get(node.name)
@@ -61,6 +64,21 @@ def _walk(program: Program, trace: Trace) -> Flow[Gradients]:
         for name, texts in found.inputs.items():
             gradients.setdefault(node.sources[name], []).extend(texts)
     return gradients
+
+
+def _seeds(program: Program, trace: Trace) -> Gradients:
+    """Where the walk begins, and with which words."""
+    wrong = {judgement.node: judgement.said for judgement in reversed(found_wrong(trace))}
+    blamed = next((node for node in program.nodes if node.name in wrong), None)
+    if blamed is not None and blamed.name != program.output_node.name:
+        return {f"{blamed.name}.{blamed.layer.outputs[-1]}": [wrong[blamed.name]]}
+    words = [loss_in_words(trace)] if trace.score < 1.0 else []
+    return {program.output: [*words, *wrong.values()]}
+
+
+def found_wrong(trace: Trace) -> list[Judgement]:
+    """The judgements that say no rather than yes."""
+    return [judgement for judgement in trace.judgements if judgement.value < 0.5]
 
 
 def loss_in_words(trace: Trace) -> str:

@@ -12,9 +12,9 @@ def remarks_on(program: Program, trace: Trace, gradients: Mapping[str, Sequence[
 
     The first of those of the program's output is the loss in words; its number is 1 minus the score.
     """
-    remarks = [failure_of(program, trace)]
+    remarks = [failure_of(program, trace)] if trace.score < 1.0 else []
     for name, texts in gradients.items():
-        loss = 1 if name == program.output else 0
+        loss = 1 if name == program.output and trace.score < 1.0 else 0
         remarks += [_remark(trace, name, "loss", text, 1.0 - trace.score) for text in texts[:loss]]
         remarks += [_remark(trace, name, "gradient", text) for text in texts[loss:]]
     return remarks

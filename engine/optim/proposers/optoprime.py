@@ -12,10 +12,10 @@ from typing import Any
 
 from numpy.random import Generator
 
-from engine.feedback.answers import answer_grammar, answer_tokens, read_answer
-from engine.feedback.edits import editable
-from engine.feedback.propagation import Problem, propagated
-from engine.feedback.variables import Variables
+from engine.feedback.propagation.answers import answer_grammar, answer_tokens, read_answer
+from engine.feedback.propagation.edits import editable
+from engine.feedback.propagation.problem import Problem, propagated
+from engine.feedback.propagation.variables import Variables
 from engine.flows import Flow, ask, together
 from engine.optim.history import History, Proposal
 from engine.optim.minibatch import minibatch

@@ -3,9 +3,9 @@
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from engine.feedback.edits import editable
-from engine.feedback.subgraph import between, end_of, on_shortest_paths
-from engine.feedback.variables import Variables
+from engine.feedback.propagation.edits import editable
+from engine.feedback.propagation.subgraph import between, end_of, on_shortest_paths
+from engine.feedback.propagation.variables import Variables
 from engine.program.event import one_line
 from engine.program.graph import Program
 from engine.program.layer import Node

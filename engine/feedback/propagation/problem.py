@@ -20,9 +20,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from engine.feedback.backward import loss_in_words
-from engine.feedback.edits import limits
 from engine.feedback.packing import Part, fitted
-from engine.feedback.view import View
+from engine.feedback.propagation.edits import limits
+from engine.feedback.propagation.view import View
 from engine.flows import Flow
 from engine.program.event import one_line
 from engine.program.graph import Program

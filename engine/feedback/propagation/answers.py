@@ -14,8 +14,8 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from engine.errors import ContentError
-from engine.feedback.edits import editable, most_chars, values
-from engine.feedback.variables import Variables
+from engine.feedback.propagation.edits import editable, most_chars, values
+from engine.feedback.propagation.variables import Variables
 from engine.program.graph import Program
 from engine.program.parameters import Number, Parameter, Source, Text
 from engine.program.typed.grammar import Either, Exactly, Then, gbnf, optional
