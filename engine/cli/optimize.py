@@ -1,6 +1,7 @@
 """localgrad optimize: make a task's program better within a budget, and prove it on rows it has never seen."""
 
 import shlex
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ from engine.tasks.taskfile import load_task, override
 @click.argument("task_file", metavar="TASK", type=click.Path(path_type=Path))
 @click.option("--budget", help="10m, 800calls or 2Mtok.")
 @click.option("--seed", type=click.IntRange(min=0, max=2**63 - 1))
-@click.option("--proposers", help="Comma-separated, in place of those in the task file.")
+@click.option("--proposers", help="Comma-separated, or all; in place of those in the task file.")
 @click.option("--optimizer-model", help="The model that writes critiques and edits.")
 @click.option("--model", help="Another model than the task names.")
 @click.option(
@@ -133,6 +134,23 @@ def _as_begun(run: RunRow, runtime: Runtime) -> RunRow:
     return replace(run, settings={"identity": identity, **run.settings})
 
 
+def _show_proposers(rows: Sequence[Mapping[str, Any]]) -> None:
+    """What each proposer cost and won."""
+    cells = [
+        [
+            row["name"],
+            str(row["turns"]),
+            *(str(row[name]) for name in ("proposals", "raced", "accepted")),
+            f"{100 * row['gain']:+.1f}" if row["raced"] else "-",
+            f"{row['calls']:,}",
+            f"{row['tokens'] / 1000:,.0f}k",
+        ]
+        for row in rows
+    ]
+    heads = ["proposer", "turns", "proposed", "raced", "accepted", "best on dev", "calls", "tokens"]
+    terminal.table(heads, cells, numbers=range(1, len(heads)))
+
+
 def _show(report: Report) -> None:
     body = report.body
     rows = []
@@ -144,6 +162,8 @@ def _show(report: Report) -> None:
         ]
         rows.append([name, *cells])
     terminal.table(["", "dev", "test"], rows, title=f"{body['task']}: score with 95% interval", numbers=(1, 2))
+    if len(body["proposers"]) > 1:
+        _show_proposers(body["proposers"])
     if not any(row.examples for row in report.outcome.candidates):
         terminal.say("The budget was spent before any candidate could race, so the baseline is kept: give it more.")
     elif not body["accepted"]:
