@@ -2,12 +2,13 @@
 """Does likelihood attribution find planted harm? Ten sentences, three of them harmful, in random order.
 
     scripts/attribution.py                    20 constructions with SmolLM2-135M, five on each of four task sets
+    scripts/attribution.py --leave-one-out    the same, ranked by leaving out one at a time
 
 What harms so small a model is not what a person would expect ("answer in full sentences" makes its one-word answers
 likelier), so harm is measured first: on 48 train rows of its own, each sentence of a pool is added to short
 instructions of other sentences, and what that does to the likelihood of the right answers is averaged over them. A
 construction draws three of the five that do most harm and seven of those that do none, shuffles them into one
-instruction, and ranks the ten by `attribute` on 32 other rows. Prints a Markdown table: how often the three came last,
+instruction, and ranks the ten by `ablate` on 32 other rows. Prints a Markdown table: how often the three came last,
 all of them, and their places. The sets are public ones and not part of this project.
 """
 
@@ -18,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from engine.feedback.attribution import attribute
+from engine.feedback.attribution import ablate, attribute
 from engine.feedback.likelihood import mean_answer_loss
 from engine.flows import together
 from engine.inference.runtime import Runtime
@@ -114,13 +115,14 @@ def main() -> int:
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--model", default="smollm2-135m")
     parser.add_argument("--tasks", nargs="+", default=list(_TASKS), choices=_TASKS)
+    parser.add_argument("--leave-one-out", action="store_true", help="rank by `attribute` instead of `ablate`")
     parser.add_argument("--store", default=".localgrad/attribution/store.db")
     options = parser.parse_args()
     print("| task | all three last | places of the three, five times |\n|---|---|---|")
     found = 0
     with open_runtime(options.model, store=options.store) as runtime:
         for number, task in enumerate(options.tasks):
-            places = _places(runtime, task, options.data, np.random.default_rng(number))
+            places = _places(runtime, task, options.data, not options.leave_one_out, np.random.default_rng(number))
             hits = sum(place == [1, 2, 3] for place in places)
             found += hits
             print(f"| {task} | {hits} of {len(places)} | {'; '.join(', '.join(map(str, one)) for one in places)} |")
@@ -128,7 +130,7 @@ def main() -> int:
     return 0
 
 
-def _places(runtime: Runtime, task: str, data: Path, rng: np.random.Generator) -> list[list[int]]:
+def _places(runtime: Runtime, task: str, data: Path, ablating: bool, rng: np.random.Generator) -> list[list[int]]:
     """Where the three harmful ones came in each construction, 1 being the worst place."""
     rows = _rows(data / task / "train.jsonl")
     measuring, ranking = rows[:_MEASURED_ON], rows[_MEASURED_ON:]
@@ -142,7 +144,8 @@ def _places(runtime: Runtime, task: str, data: Path, rng: np.random.Generator) -
         planted = [harmful[int(index)] for index in rng.permutation(len(harmful))[:3]]
         text = [*planted, *(harmless[int(index)] for index in rng.permutation(len(harmless))[:7])]
         examples = [ranking[int(index)] for index in rng.permutation(len(ranking))[:_RANKED_ON]]
-        ranked = runtime.run(attribute(_program([text[int(index)] for index in rng.permutation(len(text))]), examples))
+        program = _program([text[int(index)] for index in rng.permutation(len(text))])
+        ranked = runtime.run(ablate(program, examples, rng) if ablating else attribute(program, examples))
         places.append([place for place, one in enumerate(ranked, 1) if one.piece.text in planted])
     return places
 

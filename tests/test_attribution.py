@@ -3,11 +3,13 @@
 import math
 
 import pytest
+from numpy.random import default_rng
 from support_optim import closed_program, rows, runtime_of
 
 from engine import open_runtime
 from engine.feedback.attribution import (
     Piece,
+    ablate,
     attribute,
     attribute_inputs,
     can_be_attributed,
@@ -52,6 +54,31 @@ def test_what_harms_comes_first_and_every_figure_is_a_difference_in_nats() -> No
     ]
     assert {(one.error, one.examples) for one in found} == {(0.0, 5)}
     assert found[1].piece == Piece("demo", "colour.demos", 1, "sun bad")
+
+
+def test_random_halves_give_each_piece_its_own_worth_whatever_its_company() -> None:
+    program = open_colour("Name it. Good. Bad idea. Bad too. Nothing.", DEMOS)
+    with runtime_of(weighing) as runtime:
+        found = runtime.run(ablate(program, rows(3), default_rng(0)))
+    worth = {one.piece.text: (round(one.effect, 6), one.advice) for one in found}
+    assert worth["Good."] == (1.0, "keep")
+    assert {worth[text] for text in ("Bad idea.", "Bad too.", "sun bad")} == {(-2.0, "drop")}
+    assert [abs(worth[text][0]) for text in ("Name it.", "Nothing.", "sea blue")] == [0.0] * 3
+    assert {one.piece.text for one in found[:3]} == {"Bad idea.", "Bad too.", "sun bad"}
+
+
+def test_pieces_of_which_either_does_the_work_are_missed_by_leaving_one_out_and_found_by_halves() -> None:
+    def either(request: Request, prompt: str) -> Answer:
+        assert isinstance(request, Score)
+        return [-5.0 - 2.0 * ("Bad" in prompt)] * len(request.continuations)
+
+    program = open_colour("One. Bad. Two. Bad. Three.")
+    with runtime_of(either) as runtime:
+        one_out = runtime.run(attribute(program, rows(2)))
+        halves = runtime.run(ablate(program, rows(2), default_rng(1)))
+    assert [one.effect for one in one_out] == [0.0] * 5
+    assert [one.piece.text for one in halves[:2]] == ["Bad.", "Bad."]
+    assert halves[1].effect < -0.5 < halves[2].effect
 
 
 def test_a_text_of_one_sentence_and_a_pool_have_no_pieces() -> None:

@@ -6,6 +6,10 @@ becomes likelier without a piece, the piece does harm. Leave-one-out is the plai
 1977; of parts of an input, occlusion, Zeiler & Fergus 2014); deviation: the measure is a likelihood, taken from logits,
 so that a few dozen examples rank pieces whose effect on accuracy could not be seen on hundreds.
 
+What a piece does depends on its company: of two that say the same neither is missed alone. `ablate` leaves out random
+halves of the pieces instead and fits a linear model to the likelihoods (ContextCite; Cohen-Wang 2024, with least
+squares in place of the lasso), which gives what each does on average over its companies. It is dearer.
+
 The same measure checks critiques: one whose advice, put behind the text it is about, makes the answers no likelier is
 not supported.
 """
@@ -14,6 +18,10 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
+
+import numpy as np
+from numpy.random import Generator
+from numpy.typing import NDArray
 
 from engine.feedback.likelihood import WORST, answer_losses, likelihood_loss, tells_likelihood
 from engine.feedback.losses import cross_entropy
@@ -83,6 +91,26 @@ def attribute(program: Program, examples: Sequence[Example]) -> Flow[list[Attrib
     return _ranked(zip(pieces, (_effects(whole, losses) for losses in left_out), strict=True))
 
 
+def ablate(program: Program, examples: Sequence[Example], rng: Generator, halves: int = 48) -> Flow[list[Attribution]]:
+    """Every sentence and demonstration, worst first, from `halves` random halves of them, a call each an example.
+
+    `effect` is the coefficient of a piece in a linear model of the mean log-likelihood, `error` its standard error. At
+    least two more halves are taken than there are pieces.
+    """
+    pieces = pieces_of(program)
+    if not pieces:
+        return []
+    masks = _balanced(max(halves, len(pieces) + 3), len(pieces), rng)
+    programs = [_kept(program, [piece for piece, kept in zip(pieces, mask, strict=True) if not kept]) for mask in masks]
+    losses = yield from together([_losses(one, examples) for one in programs])
+    effects, errors = _fitted(masks, np.array([-mean(row) for row in losses]))
+    found = [
+        Attribution(piece, float(effect), float(error), len(examples))
+        for piece, effect, error in zip(pieces, effects, errors, strict=True)
+    ]
+    return sorted(found, key=lambda one: one.effect)
+
+
 def attribute_inputs(program: Program, example: Example) -> Flow[list[Attribution]]:
     """Of one example: every passage and every earlier node's text that the output node reads, worst first.
 
@@ -136,6 +164,36 @@ def _left_out(program: Program, piece: Piece) -> Mapping[str, Any]:
         return {piece.place: without(value, piece.index)}
     assert isinstance(value, tuple)  # demonstrations
     return {piece.place: (*value[: piece.index], *value[piece.index + 1 :])}
+
+
+def _kept(program: Program, gone: Sequence[Piece]) -> Program:
+    """The program without some pieces; a text of which nothing would be left keeps its first sentence."""
+    edits: dict[str, Any] = {}
+    for place in dict.fromkeys(piece.place for piece in gone):
+        value = program.parameters[place].value
+        out = {piece.index for piece in gone if piece.place == place}
+        if isinstance(value, str):
+            parts = sentences(value)
+            edits[place] = joined([part for index, part in enumerate(parts) if index not in out]) or joined(parts[:1])
+        else:
+            assert isinstance(value, tuple)  # demonstrations
+            edits[place] = tuple(demo for index, demo in enumerate(value) if index not in out)
+    return program.replace(edits)
+
+
+def _balanced(many: int, pieces: int, rng: Generator) -> NDArray[np.bool_]:
+    """Random masks (many, pieces), True where a piece stays; each one's opposite stands beside it."""
+    drawn = rng.random((-(-many // 2), pieces)) < 0.5
+    return np.concatenate([drawn, ~drawn])[:many]
+
+
+def _fitted(masks: NDArray[np.bool_], values: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Least squares of values (masks,) on what stayed: a coefficient a piece, and its standard error."""
+    design = np.concatenate([np.ones((len(masks), 1)), masks.astype(np.float64)], axis=1)
+    inverse = np.linalg.pinv(design.T @ design)
+    found = inverse @ design.T @ values
+    spread = float(((values - design @ found) ** 2).sum()) / max(1, len(masks) - design.shape[1])
+    return found[1:], np.sqrt(np.maximum(0.0, np.diag(inverse)[1:] * spread))
 
 
 def _advised(program: Program, feedback: Feedback) -> Program | None:
