@@ -47,6 +47,12 @@ def declared_program(task: Task, splits: Splits) -> Program:
     return program
 
 
+def where_declared(task: Task, place: str) -> str:
+    """`file:line` of a node or a parameter of the program (`node.parameter`), or of the nearest place around it."""
+    base = ("nodes",) if _nodes(task) is task.file.program.get("nodes") else ()
+    return _where(task, (*base, *place.split(".")))
+
+
 def _nodes(task: Task) -> Mapping[str, Any]:
     declared = task.file.program
     if isinstance(declared.get("architecture"), str):
