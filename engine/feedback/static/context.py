@@ -29,16 +29,16 @@ def full_prompts(sizes: Iterable[Size], limits: Limits) -> Iterator[Finding]:
             continue
         exact = limits.exact and size.by == "count"
         about = "" if exact else "about "
-        held = f"of {context:,} tokens of context" if exact else f"of a context of {context:,} tokens"
+        held = f"tokens, and the context holds {context:,}"
         severity: Severity = "warning"
         row = ""
         if size.sure > context and size.by == "count":
-            text = f"the longest row of train takes {about}{size.sure:,} {held}, so that it fails"
+            text = f"the longest row of train takes {about}{size.sure:,} {held}: it fails"
             severity, row = "error" if exact else "warning", size.row
         elif size.worst > context:
-            text = f"it may take {about}{size.worst:,} {held}, and fails then"
+            text = f"it may take {about}{size.worst:,} {held}: it fails then"
         else:
-            text = f"it may take {about}{size.worst:,} {held}, which is {size.worst / context:.0%}"
+            text = f"it may take {about}{size.worst:,} {held}"
         yield Finding(severity, "context", size.place, text, _where_to_save(size), row)
 
 

@@ -8,6 +8,7 @@ from engine.feedback.static.places import answerers
 from engine.feedback.static.predicting import field_of, options
 from engine.feedback.static.subject import Subject
 from engine.program.layers import Predict
+from engine.tasks.answers import normalized
 
 _MOST_SHARE = 0.8  # of the commonest label
 _MOST_RATIO = 10  # of the commonest to the rarest
@@ -27,7 +28,8 @@ def odd_labels(subject: Subject) -> Iterator[Finding]:
         text = f"in dev and never in train: {some(unseen)}"
         row = next(row.origin for row in subject.dev if row.target == unseen[0])
         yield Finding("warning", "missing_label", "data.train", text, "give train rows with this label", row)
-    idle = [option for option in _closed(subject) if option not in counts and option not in unseen]
+    shown = {normalized(label) for label in (*counts, *unseen)}
+    idle = [option for option in _closed(subject) if normalized(option) not in shown]
     if idle:
         text = f"no row of train has the answer {some(idle)}, which is a choice"
         yield Finding("note", "missing_label", "data.train", text, "give train rows with it, or drop the choice")
