@@ -13,6 +13,7 @@ from engine.feedback.static.finding import Finding, Kind, OfProgram, OfTask, wor
 from engine.feedback.static.subject import Subject
 from engine.inference.runtime import Runtime
 from engine.inference.scripted import ScriptedBackend, keyword_script
+from engine.program.graph import Program
 from engine.program.library import ARCHITECTURES
 from engine.records import Example
 from engine.store.store import Store
@@ -403,7 +404,8 @@ CASES: dict[str, tuple[Kind, str, str, Subject, Subject]] = {
     ),
     "a choice that no row has": (
         "missing_label", "note", "data.train",
-        subject(closed(), ("red", "green") * 9, ("red",) * 6), subject(closed(), ("Red", "GREEN", "blue") * 9, ("Red",) * 6),
+        subject(closed(), ("red", "green") * 9, ("red",) * 6),
+        subject(closed(), ("Red", "GREEN", "blue") * 9, ("Red",) * 6),
     ),
     "one label for nearly all": (
         "imbalance", "warning", "data.train",
@@ -545,11 +547,25 @@ def test_without_exact_figures_nothing_is_called_an_error() -> None:
     assert [one.severity for one in found(cap, Limits(exact=False)) if one.kind == "cap"] == ["warning"]
 
 
+def test_a_row_that_need_not_meet_its_request_is_no_error() -> None:
+    """Of a pool an example is shown others, and an expert is not asked by all."""
+    pool = {"answer": predict(demos=demos(("x" * 2000, "a"), ("y" * 2000, "b"), ("z", "c")), nearest=2)}
+    (seen,) = found(subject(pool, TEXTS, TEXTS * 2))
+    assert (seen.kind, seen.severity) == ("context", "warning")
+    nodes = route("Help.", "Wait.")
+    given = Subject(Program.from_mapping(nodes), (Example("l", {"question": LONG}, ("a",), "train.jsonl:1"),))
+    severities = {one.place: one.severity for one in found(given) if one.kind == "context"}
+    assert severities == {"answer.gate": "error", "answer.experts.e0": "warning", "answer.experts.e1": "warning"}
+
+
 def test_checks_take_no_part_of_a_layer_for_another() -> None:
     """What only lies in the way (a gate, a check, a critic) is not what writes the answer."""
     gate = {"layer": "predict", "instruction": "Which?"}
     experts = {name: part(choices=list(COLOURS), instruction=name) for name in ("a", "b")}
     nodes = {"answer": {"layer": "route", "inputs": ["question"], "gate": gate, "experts": experts}}
     assert found(subject(nodes)) == []
+    drawn = part(outputs={"answer": {"choices": list(COLOURS)}}, temperature=0.5)
+    seen = found(subject(search(0.8, answer=drawn)))
+    assert [one.place for one in seen if one.kind == "sampled_decision"] == ["answer.answer.temperature"]
     nodes = refined(of=part(choices=list(COLOURS)), check=part(outputs=["check"], instruction="Is it right?"))
     assert found(subject(nodes)) == []

@@ -30,7 +30,7 @@ from engine.tasks.taskfile import load_task
 
 _STYLES = {"error": "bold red", "warning": "yellow", "note": "dim"}
 _ADVICE = {
-    "index": "build it: localgrad index build",
+    "index": "build it: localgrad index build {name}",
     "embedder": "see localgrad doctor",
     "tool": "write the function, or drop the tool",
     "database": "put the file there, or name another",
@@ -109,7 +109,7 @@ def _absent(work: Work) -> tuple[list[Finding], dict[Finding, str]]:
     where: dict[Finding, str] = {}
     for need, error in absences(work.program, work.task.folder):
         needing = [place.name for place in places(work.program) if need in place.layer.outside and not place.parts]
-        advice = f"{_ADVICE[need.kind]} {need.name}" if need.kind == "index" else _ADVICE[need.kind]
+        advice = _ADVICE[need.kind].format(name=need.name)
         finding = Finding("error", "outside", needing[0], str(error), advice)
         where[finding] = where_named(work.task, need.name)
     return list(where), where

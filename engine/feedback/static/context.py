@@ -34,7 +34,7 @@ def full_prompts(sizes: Iterable[Size], limits: Limits) -> Iterator[Finding]:
         row = ""
         if size.sure > context and size.by == "count":
             text = f"the longest row of train takes {about}{size.sure:,} {held}: it fails"
-            severity, row = "error" if exact else "warning", size.row
+            severity, row = "error" if exact and size.vital else "warning", size.row
         elif size.worst > context:
             text = f"it may take {about}{size.worst:,} {held}: it fails then"
         else:
@@ -49,7 +49,7 @@ def cut_replies(sizes: Iterable[Size], limits: Limits) -> Iterator[Finding]:
         name, advice = f"{size.place}.max_tokens", f"write max_tokens: {max(size.needed, size.wanted)} or more"
         if size.needed > size.reply:
             text = f"the shortest reply has {about}{size.needed:,} tokens, and it may write {size.reply:,}"
-            yield Finding("error" if limits.exact else "warning", "cap", name, text, advice)
+            yield Finding("error" if limits.exact and size.vital else "warning", "cap", name, text, advice)
         elif size.wanted > size.reply:
             what = "the longest target of train" if size.wanted_row else "the longest choice"
             text = f"{what} has {about}{size.wanted:,} tokens, and it may write {size.reply:,}"

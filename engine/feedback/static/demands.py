@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 
 from engine.feedback.static.finding import Finding, some
-from engine.feedback.static.labels_listed import listed_labels
+from engine.feedback.static.listed_labels import listed_labels
 from engine.feedback.static.places import predicts
 from engine.feedback.static.predicting import can_give, options
 from engine.feedback.static.subject import Subject

@@ -99,6 +99,7 @@ def _counted(subject: Subject, place: Place, layer: Predict, sizes: Mapping[str,
         longest=0 if longest is None else long[longest] - bare,
         row="" if longest is None or not own else subject.train[by_length[longest]].origin,
         others=sum(size for name, size in sizes.items() if name not in own),
+        pooled=layer.nearest > 0,
     )
 
 
@@ -115,14 +116,14 @@ def _reply(subject: Subject, place: Place, layer: Predict) -> Flow[Size]:
     request = request_of(layer, (), dict.fromkeys(place.sources, ""))
     if isinstance(request, Score):
         choices = yield from _tokens_of(request.continuations)
-        return Size(place.name, reply=max(choices))
+        return Size(place.name, reply=max(choices), vital=place.vital)
     wanted = {option: "" for field in layer.fields for option in options(layer, field)}
     if any(place.name == other.name for other, _ in answerers(subject.program)):
         targets = {row.target: row.origin for row in reversed(subject.train) if row.target}
         wanted |= {target: targets[target] for target in sorted(targets, key=len)[-_LONGEST_ROWS:]}
     least, *counts = yield from _tokens_of([_shortest_reply(layer), *wanted])
     longest = max(range(len(counts)), key=counts.__getitem__, default=None)
-    size = Size(place.name, reply=int(layer.max_tokens), needed=least)
+    size = Size(place.name, reply=int(layer.max_tokens), needed=least, vital=place.vital)
     if longest is None:
         return size
     beside = least if len(layer.fields) > 1 else 0  # the other fields, at their shortest

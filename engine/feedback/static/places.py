@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from engine.program.composite import Composite
 from engine.program.graph import Program
 from engine.program.layer import Layer, Node
-from engine.program.layers import Parallel, Predict, Refine, Route, Sequential, TreeSearch, Vote
+from engine.program.layers import Parallel, Predict, Refine, Residual, Route, Sequential, TreeSearch, Vote
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,18 +14,16 @@ class Place:
     """A layer in its place: a node, or a part of one, named as its parameters are (`answer.of.steps.reason`).
 
     `sources` are the fields that it reads, each with the reference that it comes from, which is empty for what another
-    part writes. `around` are the layers that it is a part of, the outermost first.
+    part writes. `around` are the layers that it is a part of, the outermost first. What is `sampled` is drawn from
+    several times, and what is not `vital` may fail without failing the example.
     """
 
     name: str
     layer: Layer
     sources: Mapping[str, str]
     around: tuple[Layer, ...] = ()
-
-    @property
-    def sampled(self) -> bool:
-        """Whether it is drawn from several times, so that its answers ought to differ."""
-        return any(isinstance(layer, TreeSearch) or (isinstance(layer, Vote) and layer.of) for layer in self.around)
+    sampled: bool = False
+    vital: bool = True
 
     @property
     def parts(self) -> "list[Place]":
@@ -36,7 +34,10 @@ class Place:
             if isinstance(self.layer, Composite):
                 read = self.layer.part_inputs(name, read)
             sources = {field: self.sources.get(field, "") for field in read}
-            found.append(Place(f"{self.name}.{name}", part, sources, (*self.around, self.layer)))
+            sampled = self.sampled or _is_sampled(self.layer, name)
+            vital = self.vital and not _is_spared(self.layer, name)
+            around = (*self.around, self.layer)
+            found.append(Place(f"{self.name}.{name}", part, sources, around, sampled, vital))
         return found
 
 
@@ -81,6 +82,26 @@ def writers(place: Place, field: str) -> Iterator[tuple[Place, str]]:
             yield place, field
     for name in writing:
         yield from writers(parts[name], field)
+
+
+def _is_sampled(layer: Layer, part: str) -> bool:
+    """Whether a part is drawn from several times, so that what it gives ought to differ."""
+    return part == "of" if isinstance(layer, Vote) else part == "propose" and isinstance(layer, TreeSearch)
+
+
+def _is_spared(layer: Layer, part: str) -> bool:
+    """Whether a part may fail, or may not be asked at all, without failing its layer."""
+    match layer:
+        case Route():
+            return part != "gate"
+        case Vote():
+            return layer.of is None
+        case TreeSearch():
+            return part == "propose"
+        case Refine():
+            return part == "check"
+        case _:
+            return isinstance(layer, Residual)
 
 
 def _with_parts(place: Place) -> Iterator[Place]:

@@ -19,8 +19,9 @@ class Size:
     is what other nodes may write into the prompt at most, and `reply` what the model may write.
 
     `needed` are the fewest tokens of any reply that can be read, `wanted` those of the longest target or choice, which
-    stands in `wanted_row`. Of what is known by `estimate` alone, all is in `fixed`; `none` is a layer that does not say
-    what it costs.
+    stands in `wanted_row`. Demonstrations that are `pooled` are the longest of a pool. A request that is not `vital`
+    may fail without failing the example. Of what is known by `estimate` alone all is in `fixed`; `none` is a layer that
+    does not say what it costs.
     """
 
     place: str
@@ -35,16 +36,18 @@ class Size:
     needed: int = 0
     wanted: int = 0
     wanted_row: str = ""
+    pooled: bool = False
+    vital: bool = True
 
     @property
     def sure(self) -> int:
-        """What the longest row takes whatever other nodes write."""
-        return self.fixed + self.demos + self.longest + self.reply
+        """What the longest row takes, whatever other nodes write and a pool holds."""
+        return self.fixed + (0 if self.pooled else self.demos) + self.longest + self.reply
 
     @property
     def worst(self) -> int:
         """The most tokens of one request with its reply."""
-        return self.sure + self.others
+        return self.fixed + self.demos + self.longest + self.others + self.reply
 
 
 def estimated(flow: Flow[T]) -> T:

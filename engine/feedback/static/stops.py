@@ -23,7 +23,8 @@ def early_stops(subject: Subject) -> Iterator[Finding]:
             ends = f"{stop!r} ends the reply" if layer.stop else f"in plain style {stop!r} ends the reply"
             if between := next((other for other in layer.outputs[1:] if stop in f"\n{label(other)}:"), None):
                 text = f"{ends} before {between} is written, so that every reply fails"
-                yield Finding("error", "stop", name, text, "drop it: each field has a line of its own")
+                advice = "drop it: each field has a line of its own"
+                yield Finding("error" if place.vital else "warning", "stop", name, text, advice)
                 continue
             if lost := [option for field in layer.fields for option in options(layer, field) if stop in option]:
                 text = f"{ends}, so that {cut(lost[0])!r} can never be written"
