@@ -23,6 +23,7 @@ ROWS = [
 ]  # fmt: skip
 TOLD = "What does the question ask for?"
 DATA = {"train": {"path": "train.jsonl"}, "inputs": {"question": "question"}, "target": "label"}
+HINTED = DATA | {"inputs": {"question": "question", "hint": "label"}}
 
 
 def node(**settings: Any) -> dict[str, Any]:
@@ -51,8 +52,9 @@ def broken(make_task: TaskMaker) -> Path:
     )
 
 
-def line_of(path: Path, text: str) -> int:
-    return next(number for number, line in enumerate(path.read_text().splitlines(), 1) if text in line)
+def line_of(path: Path, text: str, time: int = 1) -> int:
+    """The line in which a text stands for the so manieth time."""
+    return [number for number, line in enumerate(path.read_text().splitlines(), 1) if text in line][time - 1]
 
 
 def test_a_sound_task_has_nothing_to_find(cli: Cli, sound: Path) -> None:
@@ -130,6 +132,10 @@ def test_places_in_nodes_parts_and_architectures_have_their_lines(cli: Cli, make
     (finding,) = [one for one in cli("check", path, "--json").json["findings"] if one["severity"] == "error"]
     assert finding["place"] == "kind.of.stop"
     assert finding["where"] == f"{path}:{line_of(path, 'stop:')}"
+    nodes = node(choices="auto")
+    path = make_task(ROWS, program={"inputs": ["hint", "question"], "nodes": nodes, "output": "kind"}, data=HINTED)
+    (finding,) = cli("check", path, "--json").json["findings"]
+    assert (finding["kind"], finding["where"]) == ("unused_input", f"{path}:{line_of(path, '  inputs:', 2)}")
     path = make_task(ROWS, program={"architecture": "predict", **stop})
     (finding,) = [one for one in cli("check", path, "--json").json["findings"] if one["severity"] == "error"]
     assert finding["where"] == f"{path}:{line_of(path, 'stop:')}"

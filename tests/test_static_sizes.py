@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from support_library import made
-from support_static import part, predict, rows, subject
+from support_static import found, part, predict, rows, subject
 
 from engine.feedback.static.measuring import measured
 from engine.feedback.static.reach import dead_nodes, live_nodes
@@ -38,6 +38,7 @@ from engine.program.typed.grammar import (
 from engine.records import Example, Generate, Request, Role
 from engine.sandbox.service import SandboxService
 from engine.store.store import Store
+from engine.tasks.metrics import METRICS
 from engine.tasks.schema import RuntimeSettings
 
 
@@ -210,6 +211,16 @@ def test_dead_nodes_are_those_from_which_no_path_leads_to_the_answer(program: Pr
     assert len(dead) == len(set(dead))
     kept = Program.assemble(program.inputs, live_nodes(program), program.output)
     assert list(dead_nodes(Subject(kept, ()))) == [], "without them the program is whole, and nothing is dead"
+
+
+@given(graphs(), st.lists(st.text("ab ", max_size=9), max_size=4))
+def test_every_finding_is_about_something_that_is_there(program: Program, targets: list[str]) -> None:
+    train = [Example(f"e{n}", {"a": target, "b": "b"}, (target,)) for n, target in enumerate(targets)]
+    there = {*(node.name for node in program.nodes), "inputs", "data", "metric"}
+    for finding in found(Subject(program, tuple(train), tuple(train[:2]), METRICS["exact_match"])):
+        assert finding.place.split(".")[0] in there
+        assert finding.text
+        assert finding.advice
 
 
 PATTERNS: st.SearchStrategy[Pattern] = st.recursive(

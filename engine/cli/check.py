@@ -30,7 +30,7 @@ from engine.tasks.taskfile import load_task
 
 _STYLES = {"error": "bold red", "warning": "yellow", "note": "dim"}
 _ADVICE = {
-    "index": "build it: localgrad index build {name}",
+    "index": "build it, or name another",
     "embedder": "see localgrad doctor",
     "tool": "write the function, or drop the tool",
     "database": "put the file there, or name another",
@@ -108,9 +108,9 @@ def _absent(work: Work) -> tuple[list[Finding], dict[Finding, str]]:
     """What the program needs beside itself and is not there, and where the task names it."""
     where: dict[Finding, str] = {}
     for need, error in absences(work.program, work.task.folder):
-        needing = [place.name for place in places(work.program) if need in place.layer.outside and not place.parts]
-        advice = _ADVICE[need.kind].format(name=need.name)
-        finding = Finding("error", "outside", needing[0], str(error), advice)
+        needing = [place.name for place in places(work.program) if need in place.layer.outside]
+        innermost = max(needing, key=lambda name: name.count("."))
+        finding = Finding("error", "outside", innermost, str(error), _ADVICE[need.kind])
         where[finding] = where_named(work.task, need.name)
     return list(where), where
 
@@ -181,7 +181,9 @@ def _show_sizes(checked: _Checked) -> None:
     columns = ["request of", "fixed", "demos", "a row", "longest row", "from nodes", "reply", "most", "share"]
     held = f"; share of a context of {context:,}" if context else ""
     title = f"tokens of each request{'' if exact else ', estimated'}{held}"
-    terminal.table(columns, rows, title=title, numbers=range(1, 9), spare=(3, 2, 5, 6))
+    empty = [column for column in (2, 5) if all(row[column] in "·-" for row in rows)]
+    spare = dict.fromkeys((*empty, 3, 6, 4))  # what says least is left out first
+    terminal.table(columns, rows, title=title, numbers=range(1, 9), spare=tuple(spare))
 
 
 def _row(size: Size, limits: Limits) -> list[str]:

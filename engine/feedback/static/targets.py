@@ -1,6 +1,6 @@
 """Right answers that the program cannot give, or that its metric does not take for right."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from engine.feedback.static.finding import Finding, Severity, cut, share
 from engine.feedback.static.places import answerers
@@ -13,16 +13,24 @@ from engine.tasks.metrics import Metric
 
 Writer = tuple[Predict, Field]
 
+_MOST_SCORED = 5_000  # choices times answers: beyond that only an answer that is a choice counts
+
 
 def foreign_targets(subject: Subject) -> Iterator[Finding]:
     """Rows none of whose answers can be given: those of no choice, or of another type than the output."""
     writers = _bound_writers(subject)
     rows = [row for row in subject.rows if row.accepted] if writers else []
-    possible: dict[tuple[str, ...], bool] = {}
-    for row in rows:
-        if row.accepted not in possible:
-            possible[row.accepted] = any(_gives(*writer, row, subject.stock_metric) for writer in writers)
-    lost = [row for row in rows if not possible[row.accepted]]
+    different = {row.accepted: row for row in rows}
+    foreign = {accepted: row for accepted, row in different.items() if not _is_given(accepted, writers)}
+    closed = [option for layer, field in writers for option in options(layer, field)]
+    metric = subject.stock_metric
+    if metric and len(foreign) * len(closed) <= _MOST_SCORED:
+        foreign = {
+            accepted: row
+            for accepted, row in foreign.items()
+            if not any(_score(metric, option, row) > 0 for option in closed)
+        }
+    lost = [row for row in rows if row.accepted in foreign]
     if lost:
         text = f"the program cannot give the answer of {share(len(lost), len(rows))}, such as {_shown(lost[0])}"
         severity: Severity = "error" if len(lost) == len(rows) else "warning"
@@ -65,11 +73,8 @@ def _bound_writers(subject: Subject) -> list[Writer]:
     return found
 
 
-def _gives(layer: Predict, field: Field, row: Example, metric: Metric | None) -> bool:
-    """Whether one of a row's answers can be given; of choices also one that scores, where the answers themselves do."""
-    if any(can_give(layer, field, answer) for answer in row.accepted):
-        return True
-    return metric is not None and any(_score(metric, option, row) > 0 for option in options(layer, field))
+def _is_given(accepted: Sequence[str], writers: Sequence[Writer]) -> bool:
+    return any(can_give(layer, field, answer) for layer, field in writers for answer in accepted)
 
 
 def _gives_probabilities(subject: Subject) -> bool:
