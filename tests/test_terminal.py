@@ -1,9 +1,5 @@
 """On a terminal of 80 columns nothing is torn, and a process told to stop by SIGTERM saves and says how to go on."""
 
-import contextlib
-import json
-import os
-import pty
 import re
 import signal
 import subprocess
@@ -14,6 +10,7 @@ from pathlib import Path
 import pytest
 from rich.cells import cell_len
 from support_cli import Cli
+from support_terminal import ENVIRONMENT, on_a_terminal
 
 from engine.program.graph import Program
 from engine.program.layer import Input
@@ -22,36 +19,7 @@ from engine.records import Example, Prediction, Remark, Step, Trace
 from engine.store.rows import RunRow
 from engine.store.store import Store
 
-ROOT = Path(__file__).parents[1]
-ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
 RUN = "support-routing-20260301-123000-ab12"
-
-
-COMMANDS = """
-import fcntl, json, struct, sys, termios
-from engine.cli import run
-for columns, arguments in json.loads(sys.argv[1]):
-    fcntl.ioctl(1, termios.TIOCSWINSZ, struct.pack("HHHH", 50, columns, 0, 0))
-    assert run(arguments) == 0
-    print("=====", flush=True)
-"""
-
-
-def on_a_terminal(*commands: tuple[int, list[str]]) -> list[list[str]]:
-    """The lines that commands print on terminals of so many columns, without colours and spaces at the end."""
-    ours, theirs = pty.openpty()
-    environment = {name: value for name, value in ENVIRONMENT.items() if name not in ("COLUMNS", "LINES", "NO_COLOR")}
-    process = [sys.executable, "-c", COMMANDS, json.dumps(commands)]
-    with subprocess.Popen(process, stdin=theirs, stdout=theirs, env=environment) as running:
-        os.close(theirs)
-        said = b""
-        with contextlib.suppress(OSError):  # what Linux says once the other side is closed
-            while part := os.read(ours, 65536):
-                said += part
-        os.close(ours)
-    assert running.returncode == 0
-    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", said.decode()).replace("\r\n", "\n")
-    return [[line.rstrip() for line in part.split("\n") if line.strip()] for part in text.split("=====")[:-1]]
 
 
 @pytest.fixture

@@ -12,7 +12,15 @@ from engine.cli import terminal
 from engine.cli.interruption import exit_code
 from engine.cli.options import Common, runtime_options
 from engine.cli.progress import OptimizationProgress
-from engine.cli.session import read_work, state_folder, store_path, task_runtime, with_model, with_runtime
+from engine.cli.session import (
+    read_work,
+    state_folder,
+    store_path,
+    task_runtime,
+    tell_findings,
+    with_model,
+    with_runtime,
+)
 from engine.errors import ContentError, UsageError
 from engine.feedback.declared import declared_objective
 from engine.inference.runtime import Runtime
@@ -62,11 +70,13 @@ def command(
         )
     task, run, resumed = _choose_run(task, common, resume, model, budget)
     try:
-        with task_runtime(_repeatable(task), work.program, common.store) as runtime, OptimizationProgress() as progress:
+        with task_runtime(_repeatable(task), work.program, common.store) as runtime:
+            tell_findings(work, work.program)
             bench = Bench(
                 task, work.splits, objective, work.program, runtime, state_folder(task.path, common.store) / "runs"
             )
-            report = work_on(bench, _as_begun(run, runtime), progress)
+            with OptimizationProgress() as progress:
+                report = work_on(bench, _as_begun(run, runtime), progress)
     except KeyboardInterrupt as stopped:
         terminal.complain(f"interrupted and saved; go on with: {_resuming(task_file, seed, common)}")
         return exit_code(stopped)

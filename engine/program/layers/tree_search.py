@@ -62,6 +62,11 @@ class TreeSearch(Composite):
         """The inputs of the whole, and the thoughts so far."""
         return with_thoughts(inputs)
 
+    def part_sizes(self, part: str, sizes: Mapping[str, int]) -> Mapping[str, int]:
+        """The inputs of the whole, and the longest line of thoughts."""
+        thought = self.propose.cost(sizes).gives.get(self.propose.outputs[-1], 0)
+        return {**sizes, THOUGHTS: sizes.get(THOUGHTS, 0) + self.depth * thought}
+
     def own_parameters(self, inputs: tuple[str, ...]) -> dict[str, Parameter]:
         """The question that judges a state and its style, the shape of the tree, and how it is searched."""
         return {
@@ -119,8 +124,7 @@ class TreeSearch(Composite):
         drawn = self.nodes
         if self.strategy == "beam":
             drawn = min(drawn, self.branch * (1 + (self.depth - 1) * self.beam))
-        thought = self.propose.cost(inputs).gives.get(self.propose.outputs[-1], 0)
-        given = {**inputs, THOUGHTS: inputs.get(THOUGHTS, 0) + self.depth * thought}
+        given = self.part_sizes("answer", inputs)
         judged = Cost(1, tokens(self.value) + sum(given.values()) + 2)
         last = self.answer.cost(given)
         return replace((self.propose.cost(given) + judged) * drawn + last, gives=last.gives)
