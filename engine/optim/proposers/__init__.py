@@ -4,12 +4,20 @@ from engine.errors import ContentError
 from engine.optim.history import Proposer
 from engine.optim.proposers.bias import BiasProposer
 from engine.optim.proposers.demos import DemosProposer
+from engine.optim.proposers.expel import ExpeLProposer
 from engine.optim.proposers.settings import SettingsProposer
 from engine.optim.proposers.textual_gradient import TextualGradientProposer
 from engine.tasks.taskfile import nearest
 
 PROPOSERS: dict[str, type[Proposer]] = {
-    kind.name: kind for kind in (BiasProposer, DemosProposer, SettingsProposer, TextualGradientProposer)
+    kind.name: kind
+    for kind in (
+        BiasProposer,
+        DemosProposer,
+        SettingsProposer,
+        TextualGradientProposer,
+        ExpeLProposer,
+    )
 }
 ALL = "all"
 
