@@ -4,7 +4,10 @@ from engine.errors import ContentError
 from engine.optim.history import Proposer
 from engine.optim.proposers.bias import BiasProposer
 from engine.optim.proposers.demos import DemosProposer
+from engine.optim.proposers.evoprompt_de import EvoPromptDEProposer
+from engine.optim.proposers.evoprompt_ga import EvoPromptGAProposer
 from engine.optim.proposers.expel import ExpeLProposer
+from engine.optim.proposers.gepa import GEPAProposer
 from engine.optim.proposers.settings import SettingsProposer
 from engine.optim.proposers.textual_gradient import TextualGradientProposer
 from engine.tasks.taskfile import nearest
@@ -16,6 +19,9 @@ PROPOSERS: dict[str, type[Proposer]] = {
         DemosProposer,
         SettingsProposer,
         TextualGradientProposer,
+        EvoPromptGAProposer,
+        EvoPromptDEProposer,
+        GEPAProposer,
         ExpeLProposer,
     )
 }
