@@ -4,7 +4,7 @@ A flow is a generator. It yields effects and is resumed with their results:
 
     Request   one model call                    resumed with its Completion
     Together  several flows at once             resumed with the list of their results, in their order
-    Keep      a trace worth storing             resumed with None
+    Keep      traces and remarks worth storing  resumed with None
 
 Flows know no model, store, thread or clock. `inference.Runtime` drives them; whatever they ask for together is
 computed together. Write `yield from ask(...)` rather than a bare yield: the helpers carry the types.
@@ -14,7 +14,7 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar, cast
 
-from engine.records import Completion, Generate, Request, Trace
+from engine.records import Completion, Generate, Remark, Request, Trace
 
 T = TypeVar("T")
 
@@ -28,9 +28,9 @@ class Together:
 
 @dataclass(frozen=True, slots=True)
 class Keep:
-    """Store this trace."""
+    """Store these: executions, and what feedback said about executions."""
 
-    trace: Trace
+    kept: tuple[Trace | Remark, ...]
 
 
 Effect = Request | Together | Keep
@@ -47,9 +47,9 @@ def together(flows: "Sequence[Flow[T]]") -> Flow[list[T]]:
     return cast("list[T]", (yield Together(tuple(flows)))) if flows else []
 
 
-def keep(trace: Trace) -> Flow[None]:
-    """Have a trace stored."""
-    yield Keep(trace)
+def keep(*kept: Trace | Remark) -> Flow[None]:
+    """Have traces and remarks stored. A remark belongs to the trace of the same run, program and example."""
+    yield Keep(kept)
 
 
 def observed(flow: Flow[T], done: list[Completion]) -> Flow[T]:

@@ -222,6 +222,31 @@ def test_runs_are_listed_newest_first(cli: Cli, task: Path) -> None:
     assert all(name in shown for name in names)
 
 
+def test_runs_and_executions_of_a_task_are_its_own(cli: Cli, task: Path, tmp_path: Path) -> None:
+    mine = cli("optimize", task, "--budget", "150calls", "--json").json
+    assert cli("eval", task).code == cli("run", task, "-i", "text=The lamp is teal").code == 0
+    assert cli("run", mine["program"], "-i", "text=The lamp is red").code == 0
+    (tmp_path / "other.yaml").write_text(task.read_text("utf-8").replace("name: ", "name: not-"), "utf-8")
+    assert cli("eval", tmp_path / "other.yaml").code == 0
+    other = tmp_path / "other.yaml"
+    assert [run["run"] for run in cli("runs", task, "--json").json["runs"]] == [mine["run"]]
+    assert cli("runs", other, "--json").json["runs"] == []
+    assert "no runs yet of task not-" in cli("runs", other).out
+    assert [run["run"] for run in cli("runs", other, "--all", "--json").json["runs"]] == [mine["run"]]
+
+    def listed(*arguments: Any) -> list[str]:
+        return [row["run"] for row in cli("trace", "list", "--limit", "9999", "--json", *arguments).json["traces"]]
+
+    name = mine["task"]
+    fingerprint = mine["baseline"]["fingerprint"]
+    assert {*listed(task)} == {mine["run"], f"eval-{name}-{fingerprint}", f"run-{name}"}
+    assert listed(task) == listed(mine["program"]), "a saved program goes by the name of its task"
+    assert {*listed(other)} == {f"eval-not-{name}-{fingerprint}"}
+    assert len(listed(task)) + len(listed(other)) == len(listed(task, "--all"))
+    every = cli("trace", "list", task, "--failures", "--json").json
+    assert every["failed"] >= sum(cluster["count"] for cluster in every["failures"]) > 0
+
+
 def leave_unfinished(task: Path, name: str, status: str) -> None:
     """Make a run look as it would had its process died."""
     with Store(task.parent / ".localgrad" / "store.db") as store:

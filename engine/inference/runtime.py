@@ -18,7 +18,7 @@ from engine.flows import Flow, Keep, Together
 from engine.inference.backend import Backend
 from engine.inference.service import Prepared, Service
 from engine.inference.usage import Usage
-from engine.records import Call, Completion, Count, Generate, Request, Role, Score, Trace
+from engine.records import Call, Completion, Count, Generate, Remark, Request, Role, Score, Trace
 from engine.store.keys import call_key, canonical
 from engine.store.store import Store
 
@@ -95,9 +95,9 @@ class Runtime:
     def run(self, flow: Flow[T], *, run: str = "", allow: Allow | None = None, watch: Watch | None = None) -> T:
         """Drive a flow to its end and return its result.
 
-        `run` names the run its traces belong to. `allow` is called with the totals before every request, after every
-        batch of completions and at the end; what it raises ends the flow. `watch` is told the totals and how many
-        requests are open, for progress.
+        `run` names the run its traces and remarks belong to. `allow` is called with the totals before every request,
+        after every batch of completions and at the end; what it raises ends the flow. `watch` is told the totals and
+        how many requests are open, for progress.
         """
         session = _Session(self, run, allow or _anything, watch or _nobody)
         started = time.perf_counter()
@@ -117,6 +117,7 @@ class _Session:
         self._asked: dict[str, tuple[Service, Prepared]] = {}
         self._queue: list[str] = []
         self._traces: list[Trace] = []
+        self._remarks: list[Remark] = []
         self._replies: queue.SimpleQueue[tuple[str, Completion]] = queue.SimpleQueue()
 
     def drive(self, flow: Flow[Any]) -> Any:
@@ -152,7 +153,8 @@ class _Session:
             if not effect.flows:
                 self._ready.append((frame, []))
         elif isinstance(effect, Keep):
-            self._traces.append(effect.trace)
+            self._traces += [kept for kept in effect.kept if isinstance(kept, Trace)]
+            self._remarks += [kept for kept in effect.kept if isinstance(kept, Remark)]
             self._ready.append((frame, None))
         elif isinstance(effect, Count):
             count = self._runtime.backend(effect.role).count(effect.prompt)
@@ -238,9 +240,10 @@ class _Session:
             calls.append(
                 Call(completion.key, service.name, prepared.content["kind"], request, prepared.prompt, completion)
             )
-        if calls or self._traces:
-            self._runtime.store.commit(calls, self._traces, self._run)
+        if calls or self._traces or self._remarks:
+            self._runtime.store.commit(calls, self._traces, self._run, self._remarks)
             self._traces.clear()
+            self._remarks.clear()
 
 
 def _anything(usage: Usage) -> None:

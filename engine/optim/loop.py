@@ -38,6 +38,7 @@ from engine.optim.screening import measured
 from engine.program.graph import Program
 from engine.program.layer import calls_of
 from engine.records import Completion, Example, Trace
+from engine.statistics import mean
 from engine.store.keys import seed_of
 from engine.store.rows import CandidateRow
 
@@ -323,7 +324,7 @@ class _Loop:
             parent=item.parent.program.fingerprint,
             program=item.program.fingerprint,
             examples=len(candidate.traces),
-            score=objective.mean(candidate.traces),
+            score=mean([trace.score for trace in candidate.traces]),
             p_value=verdict.p_value if verdict else None,
             level=verdict.level if verdict else None,
             accepted=candidate.accepted,
@@ -354,7 +355,7 @@ class _Loop:
     # ── driving ──────────────────────────────────────────────────────────────────────────────────
 
     def _begin(self, phase: str) -> None:
-        self._watcher.phase(self.round, phase, self._setting.objective.mean(self.incumbent.traces))
+        self._watcher.phase(self.round, phase, mean([trace.score for trace in self.incumbent.traces]))
 
     def _drive(self, flow: Flow[T]) -> T:
         return self._runtime.run(flow, run=self._setting.run, allow=self._meter.allow, watch=self._watch)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from engine.evaluation import Evaluation, evaluate, figure_of
+from engine.feedback.declared import calibrated_objective
 from engine.feedback.objective import Objective
 from engine.inference.runtime import Runtime
 from engine.inference.usage import Usage
@@ -71,7 +72,7 @@ class Bench:
 
     task: Task
     splits: Splits
-    metric: Metric
+    objective: Objective
     program: Program
     runtime: Runtime
     folder: Path
@@ -112,7 +113,7 @@ def work_on(bench: Bench, run: RunRow, watcher: Watcher) -> Report:
         with _ending_well(store, run, meter):
             outcome = optimize(_setting(bench, run), bench.runtime, meter, _Heartbeat(watcher, store, run))
             seconds = meter.seconds
-            watcher.phase(outcome.rounds, "testing", figure_of(outcome.best_dev, bench.metric)[0])
+            watcher.phase(outcome.rounds, "testing", figure_of(outcome.best_dev, bench.objective.metric)[0])
             before, after = _test(bench, outcome, run, meter, watcher)
         path = bench.folder / run.id / BEST
         bench.saved(outcome.best).save(path)
@@ -126,11 +127,18 @@ def work_on(bench: Bench, run: RunRow, watcher: Watcher) -> Report:
 
 def _setting(bench: Bench, run: RunRow) -> Setting:
     proposers = make_proposers(tuple(run.settings["proposers"]))
-    settings = bench.task.file.optimize
+    calibrating = calibrated_objective(bench.objective, bench.task, bench.program, bench.splits.train)
     return Setting(
-        run.id, bench.program, bench.splits.train, bench.splits.dev, Objective(bench.metric), proposers, run.seed,
-        settings.min_gain, bench.embeds,
-    )  # fmt: skip
+        run=run.id,
+        program=bench.program,
+        train=bench.splits.train,
+        dev=bench.splits.dev,
+        objective=bench.runtime.run(calibrating),
+        proposers=proposers,
+        seed=run.seed,
+        min_gain=bench.task.file.optimize.min_gain,
+        embeds=bench.embeds,
+    )
 
 
 def _test(
@@ -144,7 +152,7 @@ def _test(
         return evaluate(
             program,
             bench.splits.test,
-            bench.metric,
+            bench.objective.metric,
             bench.runtime,
             run.id,
             watch=lambda usage, open_requests: watcher.progress(usage, open_requests, meter),
@@ -164,13 +172,16 @@ def _body(
     path: Path,
 ) -> dict[str, Any]:
     """The run's result as plain data; what `--json` prints."""
-    usage = bench.runtime.usage
+    usage, metric = bench.runtime.usage, bench.objective.metric
     body: dict[str, Any] = {
         "run": run.id,
         "task": bench.task.file.name,
         "seed": run.seed,
-        "baseline": {**_scores(outcome.baseline_dev, before, bench.metric), "fingerprint": bench.program.fingerprint},
-        "best": {**_scores(outcome.best_dev, after, bench.metric), "fingerprint": outcome.best.fingerprint},
+        "baseline": {
+            **_scores(outcome.baseline_dev, before, metric),
+            "fingerprint": bench.program.fingerprint,
+        },
+        "best": {**_scores(outcome.best_dev, after, metric), "fingerprint": outcome.best.fingerprint},
         "proposals": len(outcome.candidates),
         "accepted": sum(row.accepted for row in outcome.candidates),
         "rounds": outcome.rounds,
@@ -190,6 +201,9 @@ def _body(
         differences = [b.score - a.score for a, b in zip(before.traces, after.traces, strict=True)]
         low, high = bootstrap_interval(differences, np.random.default_rng(0))
         body["test_gain"] = {"mean": after.score - before.score, "interval": [low, high]}
+        body["test_scores"] = {
+            name: [trace.score for trace in one.traces] for name, one in (("baseline", before), ("best", after))
+        }
     return body
 
 
@@ -205,7 +219,7 @@ def _in_front(candidate: Candidate, bench: Bench, path: Path) -> dict[str, Any]:
         "number": candidate.number,
         "proposer": candidate.proposer,
         "fingerprint": candidate.program.fingerprint,
-        "dev": figure_of(traces, bench.metric)[0],
+        "dev": figure_of(traces, bench.objective.metric)[0],
         "tokens": round(mean([trace.tokens for trace in traces]), 1),
         "seconds": round(mean([trace.seconds for trace in traces]), 4),
         "program": str(_candidate_path(path, candidate)),

@@ -8,6 +8,7 @@ from engine.optim.proposers.evoprompt_de import EvoPromptDEProposer
 from engine.optim.proposers.evoprompt_ga import EvoPromptGAProposer
 from engine.optim.proposers.expel import ExpeLProposer
 from engine.optim.proposers.gepa import GEPAProposer
+from engine.optim.proposers.optoprime import OptoPrimeProposer
 from engine.optim.proposers.settings import SettingsProposer
 from engine.optim.proposers.textual_gradient import TextualGradientProposer
 from engine.tasks.taskfile import nearest
@@ -19,6 +20,7 @@ PROPOSERS: dict[str, type[Proposer]] = {
         DemosProposer,
         SettingsProposer,
         TextualGradientProposer,
+        OptoPrimeProposer,
         EvoPromptGAProposer,
         EvoPromptDEProposer,
         GEPAProposer,

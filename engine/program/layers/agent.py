@@ -162,7 +162,8 @@ class Agent(Layer):
         start = tokens(self.instruction) + sum(inputs.values())
         grown = int(self.max_tokens) + min(_OBSERVED_TOKENS, int(self.observed))
         read = turns * start + grown * turns * (turns - 1) // 2
-        return Cost(turns, read, turns * int(self.max_tokens), {self.output: 30})
+        last = start + grown * (turns - 1) + int(self.max_tokens)
+        return Cost(turns, read, turns * int(self.max_tokens), {self.output: 30}, longest=last)
 
 
 def _gone_on(prompt: Prompt, pad: str) -> Prompt:

@@ -143,6 +143,39 @@ def written_out(pattern: Pattern) -> int:
             return written_out(item) * max(1, low if high is None else high)
 
 
+def shortest(pattern: Pattern) -> str:
+    """A text that the pattern describes, none of them shorter."""
+    match pattern:
+        case Exactly(text):
+            return text
+        case OneOf(ranges):
+            return chr(ranges[0][0])
+        case Then(parts):
+            return "".join(map(shortest, parts))
+        case Either(options):
+            return min(map(shortest, options), key=len)
+        case Repeat(item, low, _):
+            return shortest(item) * low
+
+
+def longest(pattern: Pattern) -> int | None:
+    """The characters of the longest text that the pattern describes; None where there is none."""
+    match pattern:
+        case Exactly(text):
+            return len(text)
+        case OneOf():
+            return 1
+        case Then(parts):
+            sizes = [longest(part) for part in parts]
+            return None if None in sizes else sum(size or 0 for size in sizes)
+        case Either(options):
+            sizes = [longest(option) for option in options]
+            return None if None in sizes else max(size or 0 for size in sizes)
+        case Repeat(item, _, high):
+            size = longest(item)
+            return None if size is None or high is None else size * high
+
+
 def _ends(pattern: Pattern, text: str, starts: set[int]) -> set[int]:
     """Where a match that begins at one of `starts` can end."""
     match pattern:
