@@ -292,6 +292,23 @@ def test_diff_shows_what_a_run_changed(cli: Cli, task: Path) -> None:
     assert set(changes["colour.bias"]["best"]) == set(COLOURS)
 
 
+def test_the_front_of_a_run_is_saved_to_run_and_compare(cli: Cli, task: Path) -> None:
+    body = cli("optimize", task, "--json").json
+    front = body["front"]
+    assert len({row["fingerprint"] for row in front}) == len(front) > 0
+    assert all(row["tokens"] > 0 and row["seconds"] >= 0 for row in front)
+    assert max(row["dev"] for row in front) >= body["best"]["dev"]
+    folder = Path(body["program"]).parent
+    assert sorted(row["program"] for row in front) == sorted(map(str, folder.glob("candidate-*.yaml")))
+    best = next(row for row in front if row["fingerprint"] == body["best"]["fingerprint"])
+    assert Path(best["program"]).read_bytes() == Path(body["program"]).read_bytes()
+    assert cli("run", best["program"], "-i", "text=The lamp is teal").out == "teal\n"
+    same = cli("diff", folder, "--json").json["changes"]
+    other = cli("diff", best["program"], "--json").json["changes"]
+    name = Path(best["program"]).stem
+    assert {key: change[name] for key, change in other.items()} == {key: change["best"] for key, change in same.items()}
+
+
 def test_diff_names_the_runs_it_knows(cli: Cli, task: Path) -> None:
     name = cli("optimize", task, "--json").json["run"]
     assert name in complaint(cli("diff", "another", "--task", task), 2)

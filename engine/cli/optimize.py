@@ -189,5 +189,8 @@ def _show(report: Report) -> None:
     program = terminal.nearby(report.program_path)
     inputs = " ".join(f'-i {name}="…"' for name in report.outcome.best.inputs)
     terminal.say(f"saved   {program}")
+    if len(body["front"]) > 1:
+        beside = terminal.nearby(report.program_path.with_name("candidate-*.yaml"))
+        terminal.say(f"front   {beside}: {len(body['front'])} that none beats in score, tokens and seconds at once")
     terminal.say(f"look    {terminal.own_name()} diff {terminal.nearby(report.program_path.parent)}")
     terminal.say(f"use     {terminal.own_name()} run {program} {inputs}")

@@ -32,6 +32,7 @@ from engine.optim.allocation import Play, chosen
 from engine.optim.budgeting import Meter, RoundPlan
 from engine.optim.calibration import bias_parameter, unseen
 from engine.optim.history import Candidate, History, Proposal, Proposer
+from engine.optim.pareto import front
 from engine.optim.racing import Runner, best_finished, race
 from engine.optim.screening import measured
 from engine.program.graph import Program
@@ -90,13 +91,17 @@ class Setting:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a run ended. `best` is the baseline where nothing beat it."""
+    """How a run ended. `best` is the baseline where nothing beat it.
+
+    `front` are the candidates which no other beats on dev in value, tokens and seconds at once.
+    """
 
     best: Program
     baseline_dev: Sequence[Trace]
     best_dev: Sequence[Trace]
     candidates: Sequence[CandidateRow]
     plays: Sequence[Play]
+    front: Sequence[Candidate]
     rounds: int
     ended: str
 
@@ -111,7 +116,11 @@ def optimize(setting: Setting, runtime: Runtime, meter: Meter, watcher: Watcher)
     loop.evaluate_baseline()
     ended = loop.improve()
     best, baseline = loop.incumbent, loop.candidates[0]
-    return Outcome(best.program, baseline.traces, best.traces, tuple(loop.rows), tuple(loop.plays), loop.round, ended)
+    raced = [candidate for candidate in loop.candidates if len(candidate.traces) == len(setting.dev)]
+    return Outcome(
+        best.program, baseline.traces, best.traces, tuple(loop.rows), tuple(loop.plays),
+        tuple(front(raced, setting.objective)), loop.round, ended,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,11 +17,12 @@ from engine.inference.runtime import Runtime
 from engine.inference.usage import Usage
 from engine.optim.allocation import Play
 from engine.optim.budgeting import Meter
+from engine.optim.history import Candidate
 from engine.optim.loop import Outcome, Setting, Watcher, optimize
 from engine.optim.proposers import make_proposers
 from engine.program.graph import Program
 from engine.program.saved import SavedProgram
-from engine.statistics import bootstrap_interval
+from engine.statistics import bootstrap_interval, mean
 from engine.store.locks import locked_run
 from engine.store.rows import CandidateRow, RunRow
 from engine.store.store import Store
@@ -29,6 +30,7 @@ from engine.tasks.metrics import Metric
 from engine.tasks.schema import Task
 from engine.tasks.splits import Splits
 
+BEST = "program.yaml"  # the name of the file that holds a run's best program, in the run's folder
 _HEARTBEAT_S = 2.0
 
 
@@ -113,8 +115,10 @@ def work_on(bench: Bench, run: RunRow, watcher: Watcher) -> Report:
             seconds = meter.seconds
             watcher.phase(outcome.rounds, "testing", figure_of(outcome.best_dev, bench.objective.metric)[0])
             before, after = _test(bench, outcome, run, meter, watcher)
-        path = bench.folder / run.id / "program.yaml"
+        path = bench.folder / run.id / BEST
         bench.saved(outcome.best).save(path)
+        for candidate in outcome.front:
+            bench.saved(candidate.program).save(_candidate_path(path, candidate))
         body = _body(bench, run, outcome, before, after, seconds, path)
         finished = replace(run, status="done", seconds=seconds, report=body)
         store.put_run(finished)
@@ -183,6 +187,7 @@ def _body(
         "rounds": outcome.rounds,
         "ended": outcome.ended,
         "proposers": _by_proposer(outcome.plays),
+        "front": [_in_front(candidate, bench, path) for candidate in outcome.front],
         "seconds": round(seconds, 2),
         "test_seconds": round(sum(e.usage.seconds for e in {id(e): e for e in (before, after) if e}.values()), 2),
         "calls": usage.calls,
@@ -200,6 +205,25 @@ def _body(
             name: [trace.score for trace in one.traces] for name, one in (("baseline", before), ("best", after))
         }
     return body
+
+
+def _candidate_path(program: Path, candidate: Candidate) -> Path:
+    """Where a candidate of the front is saved, beside the run's `program`."""
+    return program.with_name(f"candidate-{candidate.number}.yaml")
+
+
+def _in_front(candidate: Candidate, bench: Bench, path: Path) -> dict[str, Any]:
+    """A candidate of the front: what it is worth, and the mean tokens and seconds of an example of dev."""
+    traces = candidate.traces
+    return {
+        "number": candidate.number,
+        "proposer": candidate.proposer,
+        "fingerprint": candidate.program.fingerprint,
+        "dev": figure_of(traces, bench.objective.metric)[0],
+        "tokens": round(mean([trace.tokens for trace in traces]), 1),
+        "seconds": round(mean([trace.seconds for trace in traces]), 4),
+        "program": str(_candidate_path(path, candidate)),
+    }
 
 
 def _by_proposer(plays: Sequence[Play]) -> list[dict[str, Any]]:

@@ -20,13 +20,16 @@ from engine.program.typed.grammar import prose
 from engine.records import Chat, Completion, Example, Generate, Message
 
 _STEM = 30  # characters of an example that a text may not repeat
+_ECHO = 5  # words in a row of what was shown that a text may not repeat
 
 
 @dataclass(frozen=True, slots=True)
 class Brief:
     """What is asked for: who the model is to be (`system`), the parts of the request, and the form of the answer.
 
-    `most_chars` bounds the answer's text, `most_tokens` what is decoded of it.
+    `most_chars` bounds the answer's text, `most_tokens` what is decoded of it. `shown` are requests of other tasks with
+    good answers, told as turns before this one: a very small model does what it has been shown. Where there are
+    `openings` the answer begins with one of these words.
     """
 
     system: str
@@ -34,6 +37,8 @@ class Brief:
     most_chars: int = 400
     most_tokens: int = 96
     temperature: float = 0.7
+    shown: tuple[tuple[str, str], ...] = ()
+    openings: tuple[str, ...] = ()
 
 
 def written(history: History, brief: Brief, samples: int, rng: Generator) -> Flow[list[str]]:
@@ -46,11 +51,14 @@ def written(history: History, brief: Brief, samples: int, rng: Generator) -> Flo
 
 
 def _written(history: History, brief: Brief, samples: int, base: int) -> Flow[list[str]]:
+    shown = [turn for asked, told in brief.shown for turn in (Message("user", asked), Message("assistant", told))]
+
     def render(parts: Sequence[Part]) -> Chat:
-        return Chat((Message("system", brief.system), Message("user", "\n".join(part.text for part in parts))))
+        request = Message("user", "\n".join(part.text for part in parts))
+        return Chat((Message("system", brief.system), *shown, request))
 
     prompt = yield from packed(brief.parts, history.room_tokens - brief.most_tokens, render)
-    grammar = prose(brief.most_chars)
+    grammar = prose(brief.most_chars, brief.openings)
     asked = [
         Generate(
             prompt, brief.most_tokens, stop=("\n",), temperature=brief.temperature, top_p=0.95, sample=base + number,
@@ -60,7 +68,8 @@ def _written(history: History, brief: Brief, samples: int, base: int) -> Flow[li
     ]  # fmt: skip
     completions = yield from together([ask(request) for request in asked])
     texts = dict.fromkeys(text for completion in completions if (text := _finished(completion)))
-    return [text for text in texts if len(text) <= brief.most_chars and not recites(text, history.train)]
+    useful = [text for text in texts if len(text) <= brief.most_chars and not recites(text, history.train)]
+    return [text for text in useful if not _echoes(text, brief)]
 
 
 def recites(text: str, examples: Sequence[Example]) -> bool:
@@ -70,9 +79,36 @@ def recites(text: str, examples: Sequence[Example]) -> bool:
     )
 
 
+def _echoes(text: str, brief: Brief) -> bool:
+    """Whether a text repeats words in a row of what was shown, and the request does not have them too."""
+    asked = _runs(" ".join(part.text for part in brief.parts))
+    return bool(_runs(text) & {run for turn in brief.shown for line in turn for run in _runs(line) - asked})
+
+
+def _runs(text: str) -> set[tuple[str, ...]]:
+    words = [word.strip(".,;:") for word in text.lower().split()]
+    return {tuple(words[place : place + _ECHO]) for place in range(len(words) - _ECHO + 1)}
+
+
+def openings_like(*texts: str) -> tuple[str, ...]:
+    """Words that a new instruction may begin with: verbs that give an order, where all the texts there are begin so.
+
+    Any, which is to say none, where one begins otherwise: it is no order, or in another language. A small model that
+    may begin as it likes answers the instruction that it should rewrite, or talks about it.
+    """
+    firsts = [text.split(maxsplit=1)[0].strip(".,:;") for text in texts if text.strip()]
+    return _ORDERS if firsts and set(firsts) <= set(_ORDERS) else ()
+
+
 def texts_of(program: Program) -> dict[str, Text]:
     """The parameters made of words, by name."""
     return {name: value for name, value in program.parameters.items() if isinstance(value, Text)}
+
+
+def drawn_text(history: History, rng: Generator) -> str:
+    """The name of one of the program's texts, for a strategy that works on one at a time."""
+    names = list(texts_of(history.program))
+    return names[int(rng.integers(len(names)))]
 
 
 def fits(parameter: Text, text: str) -> bool:
@@ -83,3 +119,13 @@ def fits(parameter: Text, text: str) -> bool:
 def _finished(completion: Completion) -> str:
     """The text of an answer that came to its end; empty for any other."""
     return "" if completion.error or completion.finish != "stop" else (completion.text or "").strip()
+
+
+_ORDERS = tuple(
+    """
+    Add Analyze Answer Ask Assign Calculate Categorize Check Choose Classify Compare Complete Compute Consider Convert
+    Correct Count Decide Describe Detect Determine Explain Extract Fill Find Follow Give Guess Identify Judge Label List
+    Look Make Match Name Output Pick Plan Predict Provide Put Read Recognize Reply Rewrite Say Select Show Solve Sort
+    State Summarize Take Tell Think Translate Turn Use Work Write
+    """.split()  # noqa: SIM905 (a list of literals would take a page)
+)

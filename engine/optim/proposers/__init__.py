@@ -4,6 +4,10 @@ from engine.errors import ContentError
 from engine.optim.history import Proposer
 from engine.optim.proposers.bias import BiasProposer
 from engine.optim.proposers.demos import DemosProposer
+from engine.optim.proposers.evoprompt_de import EvoPromptDEProposer
+from engine.optim.proposers.evoprompt_ga import EvoPromptGAProposer
+from engine.optim.proposers.expel import ExpeLProposer
+from engine.optim.proposers.gepa import GEPAProposer
 from engine.optim.proposers.optoprime import OptoPrimeProposer
 from engine.optim.proposers.settings import SettingsProposer
 from engine.optim.proposers.textual_gradient import TextualGradientProposer
@@ -11,7 +15,17 @@ from engine.tasks.taskfile import nearest
 
 PROPOSERS: dict[str, type[Proposer]] = {
     kind.name: kind
-    for kind in (BiasProposer, DemosProposer, SettingsProposer, TextualGradientProposer, OptoPrimeProposer)
+    for kind in (
+        BiasProposer,
+        DemosProposer,
+        SettingsProposer,
+        TextualGradientProposer,
+        OptoPrimeProposer,
+        EvoPromptGAProposer,
+        EvoPromptDEProposer,
+        GEPAProposer,
+        ExpeLProposer,
+    )
 }
 ALL = "all"
 

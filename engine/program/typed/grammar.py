@@ -84,9 +84,14 @@ def words(texts: Iterable[str]) -> Pattern:
     return options[0] if len(options) == 1 else Either(options)
 
 
-def prose(most_chars: int) -> str:
-    """GBNF of a sentence or a few on one line, of at most about `most_chars` characters."""
-    return rf'root ::= [A-Z] [^\n\x00-\x1f]{{10,{most_chars}}} [.] "\n"?'
+def prose(most_chars: int, openings: Iterable[str] = ()) -> str:
+    """GBNF of a sentence or a few on one line, of at most about `most_chars` characters.
+
+    It begins with a capital letter, or with one of the words `openings` and a lower-case one where there are some.
+    """
+    first = " | ".join(f'"{"".join(map(_in_quotes, word))} "' for word in openings)
+    begun = f"({first}) [a-z]" if first else "[A-Z]"
+    return rf'root ::= {begun} [^\n\x00-\x1f]{{10,{most_chars}}} [.] "\n"?'
 
 
 def gbnf(pattern: Pattern) -> str:
