@@ -2,9 +2,9 @@
 
 Thompson sampling (Thompson 1933; Chapelle & Li 2011) with a normal posterior: what a play of a proposer is worth is
 drawn around the mean of what its plays have gained on dev and of its `prior`, which counts as a play before the first
-round; those with the highest draws play. So what works plays often, and what has not been tried yet has its turn. A play
-counts half as much with every round that has passed since (Garivier & Moulines 2011, discounted): once a proposer has
-found what it can find, its gains are of the past.
+round; those with the highest draws play. So what works plays often, and what has not been tried yet has its turn. A
+play counts half as much with every round that has passed since (Garivier & Moulines 2011, discounted): once a proposer
+has found what it can find, its gains are of the past.
 """
 
 import math
