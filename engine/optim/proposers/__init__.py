@@ -2,13 +2,17 @@
 
 from engine.errors import ContentError
 from engine.optim.history import Proposer
+from engine.optim.proposers.ape import APEProposer
 from engine.optim.proposers.bias import BiasProposer
 from engine.optim.proposers.demos import DemosProposer
 from engine.optim.proposers.evoprompt_de import EvoPromptDEProposer
 from engine.optim.proposers.evoprompt_ga import EvoPromptGAProposer
 from engine.optim.proposers.expel import ExpeLProposer
 from engine.optim.proposers.gepa import GEPAProposer
+from engine.optim.proposers.opro import OPROProposer
 from engine.optim.proposers.optoprime import OptoPrimeProposer
+from engine.optim.proposers.protegi import ProTeGiProposer
+from engine.optim.proposers.self_discover import SelfDiscoverProposer
 from engine.optim.proposers.settings import SettingsProposer
 from engine.optim.proposers.textual_gradient import TextualGradientProposer
 from engine.tasks.taskfile import nearest
@@ -25,6 +29,10 @@ PROPOSERS: dict[str, type[Proposer]] = {
         EvoPromptDEProposer,
         GEPAProposer,
         ExpeLProposer,
+        APEProposer,
+        SelfDiscoverProposer,
+        ProTeGiProposer,
+        OPROProposer,
     )
 }
 ALL = "all"
