@@ -60,18 +60,32 @@ class APEProposer:
         name = next_text(history, self.name, names, rng)
         each = calls_a_row(history.incumbent, history.train)
         known = yield from _pairs(history, name, each)
-        left = history.allowance_calls - known.calls
-        many = min(_MOST_INDUCED, max(_KEPT, left // (2 * (each * FEWEST_ROWS + 1))))
-        if len(known.lines) < 2 or left < 2 * many:
+        plan = _Plan.of(history.allowance_calls - known.calls, each * FEWEST_ROWS)
+        if len(known.lines) < 2 or plan.first < 0:
             return []
-        budget = (left - 2 * many) // 2  # of each of the two measurements
-        induced = yield from _induced(history, name, known.lines, many, rng)
-        best = yield from halved(history, _proposals(history, name, induced, "induced"), _KEPT, budget, known.rest)
+        induced = yield from _induced(history, name, known.lines, plan.many, rng)
+        best = yield from halved(history, _proposals(history, name, induced, "induced"), _KEPT, plan.first, known.rest)
         kept = [str(proposal.edits[name]) for proposal in best]
-        varied = yield from _varied(history, [*kept, *_earlier(history, name)], many, rng)
+        varied = yield from _varied(history, [*kept, *_earlier(history, name)], plan.many, rng)
         new = [text for text in varied if text not in kept]
         pool = best + _proposals(history, name, new, "induced and said in other words")
-        return (yield from halved(history, pool, _KEPT, budget, known.rest))
+        return (yield from halved(history, pool, _KEPT, plan.second, known.rest))
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """How many texts are induced, as many variations being made, and the calls that measure the ones and the others."""
+
+    many: int
+    first: int
+    second: int
+
+    @classmethod
+    def of(cls, calls: int, a_text: int) -> "_Plan":
+        """As many as can all be measured, each with `a_text` calls at the least, the best induced ones twice."""
+        many = min(_MOST_INDUCED, max(_KEPT, (calls - _KEPT * a_text) // (2 * (a_text + 1))))
+        first = (calls - 2 * many) * many // (2 * many + _KEPT)
+        return cls(many, first, calls - 2 * many - first)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,14 +123,15 @@ def _did(program: Program, trace: Trace, name: str) -> str:
 
 
 def _induced(history: History, name: str, lines: Sequence[str], many: int, rng: Generator) -> Flow[list[str]]:
-    """About `many` instructions, from several draws of pairs."""
+    """Up to `many` instructions, from several draws of pairs."""
     layer = layer_of(history.program, name)
     answers = ", ".join(layer.choices) if isinstance(layer, Predict) else ""
     drawn = [[lines[int(index)] for index in rng.permutation(len(lines))[:_PAIRS]] for _ in range(_DRAWS)]
+    samples = [len(range(number, many, _DRAWS)) for number in range(_DRAWS)]
     found = yield from together(
         [
-            written(history, _brief(pairs, answers), many // _DRAWS, generator)
-            for pairs, generator in zip(drawn, rng.spawn(_DRAWS), strict=True)
+            written(history, _brief(pairs, answers), count, generator)
+            for pairs, count, generator in zip(drawn, samples, rng.spawn(_DRAWS), strict=True)
         ]
     )
     return list(dict.fromkeys(text for texts in found for text in texts))

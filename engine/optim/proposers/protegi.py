@@ -109,7 +109,8 @@ def _successors(
     text = texts_of(parent.program)[name].value
     groups = -(-gradients // _GRADIENTS_A_GROUP)
     drawn = [[wrong[int(index)] for index in rng.permutation(len(wrong))[:_GROUP]] for _ in range(groups)]
-    shown = [[line for trace in group if (line := _mistake(trace, name))] for group in drawn]
+    answer = parent.program.output_field
+    shown = [[line for trace in group if (line := _mistake(trace, name, answer))] for group in drawn]
     briefs = [_reasons(text, lines) for lines in shown if lines]
     told = yield from together(
         [
@@ -149,14 +150,14 @@ def _proposals(
     return list(found.values())
 
 
-def _mistake(trace: Trace, name: str) -> str:
+def _mistake(trace: Trace, name: str, answer: str) -> str:
     """A failure as the text's place has seen it, with the right answer; empty where it had no part in it."""
     steps = steps_of(trace.steps, name)
     if not steps:
         return ""
     step, right = steps[-1], one_line(trace.example.target or "another answer", 160)
     said = on_a_line(step.inputs, step.outputs or {"answer": f"none ({step.error})"})
-    if trace.prediction.text in step.outputs.values() or step.error:
+    if step.error or step.outputs.get(answer) == trace.prediction.text:
         return f"{said} (right: {right})"
     return f"{said}. In the end: {one_line(trace.prediction.text, 160) or 'no answer'} (right: {right})"
 
