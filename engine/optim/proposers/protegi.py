@@ -38,7 +38,9 @@ _BEAM = 4
 _ROWS = 24  # as in the minibatch that other proposers learn from, so that what is asked together is asked once
 _GROUP = 4
 _GRADIENTS_A_GROUP = 2
-_MOST_GRADIENTS = 4
+_FEWEST_GRADIENTS, _MOST_GRADIENTS = 2, 4
+_SPARE = 1  # more is drawn than is used: some of what a small model writes is of no use
+_CALLS_A_GRADIENT = 5  # at most: half of three for its group, two for the edit, one for the edit in other words
 _CALLS_A_PARENT = 150  # below that a parent's successors could hardly be told apart
 _PROPOSED = 4
 _MOST_CHARS = 300
@@ -93,8 +95,9 @@ class _Plan:
         each = max(calls_a_row(one, history.train) for one in ranked[:_BEAM])
         beam = ranked[: min(_BEAM, max(1, calls // (_CALLS_A_PARENT * each)))]
         rows = min(_ROWS, max(1, calls // (3 * each * len(beam))))
-        gradients = min(_MOST_GRADIENTS, max(1, calls // (4 * FEWEST_ROWS * each * len(beam))))
-        spent = len(beam) * (rows * each + 3 * gradients)
+        room = calls // (4 * FEWEST_ROWS * each * len(beam))
+        gradients = min(_MOST_GRADIENTS, max(_FEWEST_GRADIENTS, room))
+        spent = len(beam) * (rows * each + _CALLS_A_GRADIENT * gradients)
         return cls(beam, rows, gradients, max(0, calls - spent))
 
 
@@ -114,11 +117,12 @@ def _successors(
     briefs = [_reasons(text, lines) for lines in shown if lines]
     told = yield from together(
         [
-            written(history, brief, min(gradients, _GRADIENTS_A_GROUP), generator)
+            written(history, brief, _GRADIENTS_A_GROUP + _SPARE, generator)
             for brief, generator in zip(briefs, rng.spawn(len(briefs)), strict=True)
         ]
     )
-    reasons = list(dict.fromkeys(reason for texts in told for reason in texts))[:gradients]
+    used = [reason for texts in told for reason in texts[:_GRADIENTS_A_GROUP]]
+    reasons = list(dict.fromkeys(used))[:gradients]
     edited = yield from together(
         [
             _edited(history, text, reason, generator)
@@ -130,9 +134,8 @@ def _successors(
 
 def _edited(history: History, text: str, reason: str, rng: Generator) -> Flow[list[str]]:
     """A text edited along a gradient, and that edit in other words."""
-    edits = yield from written(history, _edit(text, reason), 1, rng)
-    varied = (yield from reworded(history, edits[0], 1, rng)) if edits else []
-    return edits + varied
+    edits = (yield from written(history, _edit(text, reason), 1 + _SPARE, rng))[:1]
+    return edits + ((yield from reworded(history, edits[0], 1, rng)) if edits else [])
 
 
 def _proposals(
