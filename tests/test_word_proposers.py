@@ -50,7 +50,7 @@ class Model:
         assert isinstance(request, Score)
         found = re.search(r"number (\d+)", prompt)
         right = prompt.rstrip().split("\n")[-2].split()[-1]
-        return [(int(found[1]) if found else 0) / 10 * (word == right) for word in request.continuations]
+        return [(int(found[1]) - 100 if found else 0) / 10 * (word == right) for word in request.continuations]
 
     def last(self, kind: str) -> list[str]:
         """The last blocks, without the worked tasks, of the requests that end so."""
@@ -58,7 +58,7 @@ class Model:
 
 
 def counting(prompt: str, count: int) -> str:
-    return f"Say number {count}."
+    return f"Say number {100 + count}."  # numbers that no example has
 
 
 def labelled(lines: str) -> list[str]:
@@ -77,10 +77,10 @@ def test_ape_induces_from_pairs_and_varies_the_best_of_them() -> None:
     assert len(induced) == 9
     assert all("Possible answers: blue, green, red\n" in block for block in induced)
     assert all(re.fullmatch(r"Text: train thing \d+ is (\w+) -> Colour: \1", block.split("\n")[0]) for block in induced)
-    best = {f"Instruction: Say number {n}." for n in (6, 7, 8, 9)}
+    best = {f"Instruction: Say number {n}." for n in (106, 107, 108, 109)}
     assert {block.split("\n")[0] for block in varied} == best, "the four that make the right answers likeliest"
     assert len(varied) == 8
-    assert [proposal.edits[NAME] for proposal in found] == [f"Say number {n}." for n in (17, 16, 15, 14)]
+    assert [proposal.edits[NAME] for proposal in found] == [f"Say number {n}." for n in (117, 116, 115, 114)]
     assert all(proposal.parent is None for proposal in found)
 
 
@@ -150,7 +150,7 @@ def test_opro_shows_scores_from_the_worst_to_the_best_and_asks_for_more() -> Non
         "\nScore: 0\nInstruction: Worst.\n\nScore: 25\nInstruction: Name the colour.\n"
         "\nScore: 75\nInstruction: Best.\n\nScore: 82\nInstruction:"
     )
-    assert [proposal.edits for proposal in found] == [{NAME: f"Say number {n}."} for n in range(1, 9)]
+    assert [proposal.edits for proposal in found] == [{NAME: f"Say number {n}."} for n in range(101, 109)]
 
 
 def test_opro_leaves_out_the_worst_where_there_is_no_room_and_proposes_nothing_tried() -> None:
@@ -173,7 +173,7 @@ def test_opro_leaves_out_the_worst_where_there_is_no_room_and_proposes_nothing_t
 def critic(prompt: str, count: int) -> str:
     if prompt.endswith("Reason:"):
         return f"The instruction does not name number {count}."
-    return f"Say number {count}."
+    return f"Say number {100 + count}."
 
 
 def beam_history(allowance: int = 600) -> History:
@@ -199,7 +199,7 @@ def test_protegi_edits_each_member_of_the_beam_along_its_gradients() -> None:
     assert set(told.values()) == {2}, "one more than is used"
     assert len(told) == len(owners) * 3
     assert all(reason.startswith("The instruction does not name number ") for reason in told)
-    edited = {f"Say number {n}." for n, text in enumerate(model.asked, 1) if text.endswith("Better instruction:")}
+    edited = {f"Say number {100 + n}." for n, text in enumerate(model.asked, 1) if text.endswith("Better instruction:")}
     varied = [block.split("\n")[0].removeprefix("Instruction: ") for block in model.last("In other words:")]
     assert len(varied) == len(told)
     assert set(varied) < edited, "one edit along each gradient is said again in other words"

@@ -18,7 +18,7 @@ from engine.optim.history import Candidate, History, Proposal
 from engine.optim.places import layer_of, next_text, on_a_line, steps_of
 from engine.optim.rewording import reworded
 from engine.optim.variants import Variant, alike_but_for, variants
-from engine.optim.writing import Brief, written
+from engine.optim.writing import Brief, particular, written
 from engine.program.graph import Program
 from engine.program.layer import Input
 from engine.program.layers import Predict, Refine, Vote
@@ -210,6 +210,14 @@ def test_a_plain_brief_is_a_text_to_go_on_from() -> None:
 def test_prose_may_go_on_from_a_label() -> None:
     assert prose(40, before=" ") == r'root ::= " " [A-Z] [^\n\x00-\x1f]{10,40} [.] "\n"?'
     assert prose(40, ["Read"], " ") == r'root ::= " " ("Read ") [a-z] [^\n\x00-\x1f]{10,40} [.] "\n"?'
+
+
+def test_what_is_about_one_example_is_told_apart() -> None:
+    shown = "Problem: Jessica has 24 pages. How many pages are left?"
+    assert particular("Count the pages that Jessica has.", shown)
+    assert particular("Begin with 24 and count.", shown)
+    assert not particular("Jessica. How many pages are left", shown), "a sentence may begin so for no reason"
+    assert not particular("Read.\n2. How many are there, and are 3 left.", shown)
 
 
 def test_an_opening_does_not_count_as_repeated() -> None:

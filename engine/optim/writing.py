@@ -6,6 +6,7 @@ says nothing new or repeats a train example word for word is dropped (an instruc
 by heart, not understood).
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -20,6 +21,7 @@ from engine.program.typed.grammar import Exactly, Pattern, Then, gbnf, matches, 
 from engine.records import Chat, Completion, Example, Generate, Message, Plain, Prompt
 
 _STEM = 30  # characters of an example that a text may not repeat
+_NAMED = re.compile(r"(?<=[\w,;:\"] )[A-Z]\w*|(?<=[\w,;:\"] )\d+")  # but for the first word of a sentence
 ARROW = "->"  # between what goes in and what comes out, where a plain brief shows examples
 _ECHO = 5  # words in a row of what was shown that a text may not repeat
 
@@ -103,6 +105,11 @@ def recites(text: str, examples: Sequence[Example]) -> bool:
     return any(
         len(value) >= _STEM and value[:_STEM] in text for example in examples for value in example.inputs.values()
     )
+
+
+def particular(text: str, shown: str) -> bool:
+    """Whether a text names something, or gives a number, that stands in the examples shown: it is about one of them."""
+    return not set(_NAMED.findall(text)).isdisjoint(re.findall(r"\w+", shown))
 
 
 def _echoes(text: str, brief: Brief) -> bool:

@@ -25,7 +25,7 @@ from engine.optim.places import layer_of, next_text, on_a_line, seen_at
 from engine.optim.rewording import reworded
 from engine.optim.variants import alike_but_for
 from engine.optim.worked import CLOSED, OPEN
-from engine.optim.writing import Brief, fits, openings_like, texts_of, written
+from engine.optim.writing import ARROW, Brief, fits, openings_like, particular, texts_of, written
 from engine.program.event import one_line
 from engine.program.graph import Program
 from engine.program.layers import Predict
@@ -134,7 +134,11 @@ def _induced(history: History, name: str, lines: Sequence[str], many: int, rng: 
             for pairs, count, generator in zip(drawn, samples, rng.spawn(_DRAWS), strict=True)
         ]
     )
-    return list(dict.fromkeys(text for texts in found for text in texts))
+    shown = [" ".join(pair.split(ARROW)[0] for pair in pairs) for pairs in drawn]
+    general = [
+        text for texts, inputs in zip(found, shown, strict=True) for text in texts if not particular(text, inputs)
+    ]
+    return list(dict.fromkeys(general))
 
 
 def _brief(pairs: Sequence[str], answers: str) -> Brief:

@@ -22,7 +22,7 @@ from engine.flows import Flow, ask, together
 from engine.optim.history import History, Proposal
 from engine.optim.places import layer_of, next_text
 from engine.optim.variants import alike_but_for
-from engine.optim.writing import Brief, fits, texts_of, written
+from engine.optim.writing import Brief, fits, particular, texts_of, written
 from engine.program.event import one_line
 from engine.program.graph import Program
 from engine.program.layers import Predict
@@ -77,7 +77,8 @@ class SelfDiscoverProposer:
         parameter = texts_of(history.program)[name]
         instruction = parameter.value.partition(_INTRODUCED)[0]
         task = f"Task: {one_line(instruction, _CHARS)}"
-        about = f"{task}\n{_inputs(history, rng)}"
+        inputs = _inputs(history, rng)
+        about = f"{task}\n{inputs}"
         selected = yield from _selected(about)
         adapted = yield from together(
             [
@@ -85,7 +86,8 @@ class SelfDiscoverProposer:
                 for kind, generator in zip(selected, rng.spawn(len(selected)), strict=True)
             ]
         )
-        advice = [texts or [kind] for texts, kind in zip(adapted, selected, strict=True)]
+        fitting = [[text for text in texts if not particular(text, inputs)] for texts in adapted]
+        advice = [texts or [kind] for texts, kind in zip(fitting, selected, strict=True)]
         sets = [" ".join(texts[number % len(texts)] for texts in advice) for number in range(_PLANS)] if advice else []
         plans = yield from together(
             [
@@ -93,7 +95,9 @@ class SelfDiscoverProposer:
                 for said, generator in zip(sets, rng.spawn(len(sets)), strict=True)
             ]
         )
-        found = dict.fromkeys(f"{instruction}{_INTRODUCED}{plan}" for texts in plans for plan in texts)
+        found = dict.fromkeys(
+            f"{instruction}{_INTRODUCED}{plan}" for texts in plans for plan in texts if not particular(plan, inputs)
+        )
         tried = alike_but_for(history, history.program, name)
         new = [text for text in found if fits(parameter, text) and text not in tried]
         return [Proposal({name: text}, f"{name} with steps: 1. {text.partition(_INTRODUCED)[2]}") for text in new]
