@@ -6,10 +6,12 @@ from engine.optim.proposers.bias import BiasProposer
 from engine.optim.proposers.demos import DemosProposer
 from engine.optim.proposers.settings import SettingsProposer
 from engine.optim.proposers.textual_gradient import TextualGradientProposer
+from engine.optim.proposers.typed_edits import TypedEditsProposer
 from engine.tasks.taskfile import nearest
 
 PROPOSERS: dict[str, type[Proposer]] = {
-    kind.name: kind for kind in (BiasProposer, DemosProposer, SettingsProposer, TextualGradientProposer)
+    kind.name: kind
+    for kind in (BiasProposer, DemosProposer, SettingsProposer, TextualGradientProposer, TypedEditsProposer)
 }
 ALL = "all"
 
