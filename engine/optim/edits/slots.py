@@ -19,7 +19,7 @@ from engine.program.typed.grammar import Exactly, Then, words
 from engine.records import Example
 
 _INPUT_CHARS = 160
-_OPENINGS = ("Look at the", "Look for the", "Think of the", "Find the")
+_OPENINGS = ("Look at the", "Look for the", "Think of the", "Pay attention to the")
 _VERBS = ("Decide which", "Name the", "Say which", "Choose the")
 
 
@@ -38,22 +38,20 @@ def forms(slot: Slot, target: Target, case: Case, place: int) -> list[Form]:
 
 
 def _sentence(target: Target, case: Case) -> Form:
+    """Advice. Where there are labels no examples are shown: a small model would speak of what happens in them."""
     field = target.field.capitalize()
+    about = (Part(f"Answers: {', '.join(target.labels)}", 1.0),) if target.labels else _examples(target, case)
     return Form(
         "You add one short sentence of advice to an instruction.",
-        (Part(f"Instruction: {target.text.value}"), *_examples(target, case)),
+        (Part(f"Instruction: {target.text.value}"), *about),
         lambda chars: Then((words(_OPENINGS), Exactly(" "), some_words(chars), Exactly("."))),
         shown=(
-            (
-                f"Instruction: Name the team.\n{field}: It won in Turin.\nAnswer: Juventus",
-                "Look at the towns that are named.",
-            ),
+            ("Instruction: Name the team.\nAnswers: Juventus, Milan", "Look for the towns that are named."),
             (
                 f"Instruction: Guess the month.\n{field}: Snow fell.\nAnswer: January",
-                "Think of the weather that it tells of.",
+                "Look at the weather it tells of.",
             ),
         ),
-        temperature=0.6,
     )
 
 

@@ -2,7 +2,9 @@
 
 from engine.errors import ContentError
 from engine.optim.history import Proposer
+from engine.optim.proposers.agent_optimizer import AgentOptimizerProposer
 from engine.optim.proposers.bias import BiasProposer
+from engine.optim.proposers.craft import CraftProposer
 from engine.optim.proposers.demos import DemosProposer
 from engine.optim.proposers.settings import SettingsProposer
 from engine.optim.proposers.textual_gradient import TextualGradientProposer
@@ -11,7 +13,15 @@ from engine.tasks.taskfile import nearest
 
 PROPOSERS: dict[str, type[Proposer]] = {
     kind.name: kind
-    for kind in (BiasProposer, DemosProposer, SettingsProposer, TextualGradientProposer, TypedEditsProposer)
+    for kind in (
+        BiasProposer,
+        DemosProposer,
+        SettingsProposer,
+        TextualGradientProposer,
+        TypedEditsProposer,
+        CraftProposer,
+        AgentOptimizerProposer,
+    )
 }
 ALL = "all"
 
