@@ -19,7 +19,7 @@ from engine.inference.runtime import Runtime
 from engine.inference.scripted import Answer, ScriptedBackend
 from engine.inference.usage import Usage
 from engine.optim.budgeting import Meter
-from engine.optim.coding import abstraction, is_function, normalized, revision, solution, tool
+from engine.optim.coding import abstraction, coded, is_function, normalized, revision, solution, tool
 from engine.optim.history import Candidate, History, Proposal, Proposer
 from engine.optim.loop import Setting, optimize
 from engine.optim.proposers.agent_optimizer import AgentOptimizerProposer
@@ -27,7 +27,7 @@ from engine.optim.proposers.craft import CraftProposer
 from engine.optim.proposers.toolmaking import Gave, different, places
 from engine.program.layers import Agent, Code, Predict, Vote
 from engine.program.typed.grammar import matches
-from engine.records import Example, Generate, Request, Score, Trace
+from engine.records import Example, Generate, Request, Score
 from engine.sandbox.service import SandboxService
 from engine.store.rows import CandidateRow
 from engine.store.store import Store
@@ -192,10 +192,15 @@ def test_functions_that_are_alike_or_do_alike_count_once() -> None:
         "def f(a): return 1 + a",
     )
     assert normalized(one) == normalized(renamed) != normalized(other)
-    assert list(different({one: gave("1"), renamed: gave("2")})) == [one], "the same code"
-    assert list(different({one: gave("1"), other: gave("1")})) == [one], "the same results"
-    assert list(different({one: gave("1"), other: gave("2")})) == [one, other]
-    assert list(different({one: gave("", ""), other: gave("", "")})) == [one, other], "failing alike says nothing"
+    place = places(counting())[0]
+    (known,) = places(counting().replace({"result.source": f"{renamed}\ng(1)"}))
+    assert list(different(place, {one: gave("1"), renamed: gave("2")})) == [one], "the same code"
+    assert list(different(place, {one: gave("1"), other: gave("1")})) == [one], "the same results"
+    assert list(different(place, {one: gave("1"), other: gave("2")})) == [one, other]
+    assert list(different(known, {one: gave("1"), other: gave("2")})) == [other], "it is there already"
+    assert list(different(place, {one: gave("", ""), other: gave("", "")})) == [one, other], (
+        "failing alike says nothing"
+    )
 
 
 def test_a_run_accepts_a_function_that_wins_and_keeps_it() -> None:
@@ -344,10 +349,14 @@ def test_any_text_is_a_function_or_not_and_one_is_like_itself(text: str) -> None
 @pytest.mark.model
 def test_the_real_model_writes_functions_that_can_be_proposed() -> None:
     with open_runtime("smollm2-135m", store=":memory:") as runtime:
-        for kind in PROGRAMS:
-            run = history(kind, allowance_calls=60)
-            for proposer in (CraftProposer(), AgentOptimizerProposer()):
-                for proposal in runtime.run(proposer.propose(run, default_rng(0))):
-                    assert run.program.replace(proposal.edits).fingerprint != run.program.fingerprint
-            traces: list[Trace] = runtime.run(EXACT.run(run.program, run.train[:1]))
-            assert traces
+        run = history("code", allowance_calls=60)
+        codes = [runtime.run(coded(run, form, 2, default_rng(0))) for form in (FORMS["solution"], FORMS["tool"])]
+        assert all(is_function(code) for several in codes for code in several)
+        assert any(codes)
+        for proposer, program, rows in (
+            (CraftProposer(), counting(), WORDS),
+            (AgentOptimizerProposer(), adding(), SUMS),
+        ):
+            few = history_of(program, rows[:3], allowance_calls=60)
+            for proposal in runtime.run(proposer.propose(few, default_rng(0))):
+                assert program.replace(proposal.edits).fingerprint != program.fingerprint

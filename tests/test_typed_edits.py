@@ -252,7 +252,7 @@ def test_harmful_sentences_are_left_out_and_what_helps_is_added_together() -> No
     run = history_of(program, TRAIN, allowance_calls=700, calibrates=False)
     values = [
         str(proposal.edits.get("colour.instruction"))
-        for seed in range(4)
+        for seed in range(7)
         for proposal in proposed(
             TypedEditsProposer(), run, liking("Look at the end.", "a colour like", bad="Be wrong."), seed
         )

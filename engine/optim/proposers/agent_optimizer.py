@@ -68,8 +68,12 @@ class AgentOptimizerProposer:
         if action == "add":
             form = tool(parts) if place.source.functions else solution(parts, place.reads)
             codes = yield from coded(history, form, _SAMPLES, writer)
-            new = [code for code in codes if name_of(code) not in place.taken]
-            return (yield from _tried(history, place, failed, [(code, place.added(code), "added") for code in new]))
+            named = [(code, name_of(code)) for code in codes if name_of(code) not in place.taken]
+            changes = [
+                (code, place.revised(name, code), "revised") if name in names else (code, place.added(code), "added")
+                for code, name in named
+            ]
+            return (yield from _tried(history, place, failed, changes))
         name = yield from _chosen(history, parts, f"Which function would you {action}: {{}}?", names, draws[1])
         if action == "remove":
             value = place.without(name)
@@ -114,7 +118,7 @@ def _tried(
         for (code, value, done), found in zip(usable, results, strict=True)
         if any(one.error is None for one in found)
     }
-    unlike = different({code: found for code, (_, _, found) in worked.items()})
+    unlike = different(place, {code: found for code, (_, _, found) in worked.items()})
     ranked = sorted(unlike, key=lambda code: -sum(one.score for one in worked[code][2]))
     return [
         Proposal({place.name: worked[code][0]}, f"{place.name}: {name_of(code)} {worked[code][1]}") for code in ranked

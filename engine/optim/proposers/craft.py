@@ -76,7 +76,7 @@ class CraftProposer:
         )
         ranked = sorted((one for one in made if one), key=lambda one: one.held_out)
         by_code = {one.code: one for one in ranked}  # of one code the best
-        unlike = different({code: by_code[code].results for code in reversed(by_code)})
+        unlike = different(place, {code: by_code[code].results for code in reversed(by_code)})
         return _proposals(place, [by_code[code] for code in unlike][:_PROPOSED])
 
 

@@ -153,10 +153,13 @@ def gave(history: History, place: Place, code: str, value: str, rows: Sequence[P
     return first + (yield from _ran(history, place, code, value, rows[1:]))
 
 
-def different(tools: Mapping[str, Sequence[Gave]]) -> dict[str, Sequence[Gave]]:
-    """Functions without those that are another one in other words, or gave the same on every row; the first stay."""
+def different(place: Place, tools: Mapping[str, Sequence[Gave]]) -> dict[str, Sequence[Gave]]:
+    """Functions without those that are another one in other words, or gave the same on every row; the first stay.
+
+    The functions that the place has already count as the first.
+    """
     kept: dict[str, Sequence[Gave]] = {}
-    seen: set[object] = set()
+    seen: set[object] = {normalized(function.code) for function in place.functions}
     for code, results in tools.items():
         marks: list[object] = [normalized(code)]
         if any(one.error is None for one in results):

@@ -10,10 +10,9 @@ Deviations from GrIPS: all edits of a round are measured by likelihood on the sa
 tried together, too; only what makes these rows likelier goes on.
 """
 
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from dataclasses import replace
+from typing import TypeVar
 
 from numpy.random import Generator
 
@@ -22,12 +21,12 @@ from engine.optim.calibration import unseen
 from engine.optim.edits.cases import Case, cases_of, names_one_example
 from engine.optim.edits.choosing import playing as chosen
 from engine.optim.edits.operators import OPERATORS, Edit, Operator, Target, targets
+from engine.optim.edits.probing import Probe, Tried
 from engine.optim.edits.sentences import split
 from engine.optim.edits.slots import forms
 from engine.optim.filling import filled
 from engine.optim.history import History, Proposal
 from engine.optim.minibatch import failures, minibatch
-from engine.optim.screening import measured
 from engine.optim.writing import fits, recites
 from engine.program.estimate import estimate
 from engine.program.graph import Program
@@ -46,14 +45,6 @@ _ADDED = 4  # put together at most
 
 _BY_ATTRIBUTION = ("delete_sentence", "replace_sentence")
 _ADDING = ("describe_label", "add_rule", "add_sentence")
-
-
-@dataclass(frozen=True, slots=True)
-class _Tried:
-    """An edit and the loss of the program with it on the probe."""
-
-    edit: Edit
-    loss: float
 
 
 class TypedEditsProposer:
@@ -77,8 +68,8 @@ class TypedEditsProposer:
         traces = yield from observed(minibatch(history, history.program), done)
         missed = [trace.example for trace in failures(traces)]
         cases = cases_of(target, history.train, missed, _CASES, rng)
-        search = _Search(history, target, _probe(history, target, playing, len(done)))
-        base, left_out = yield from search.attribution(_sentences(target, playing))
+        probe = Probe(history, target, _rows(history, target, playing, len(done)))
+        base, left_out = yield from probe.attribution(_sentences(target, playing))
         worth = {place: base - tried.loss for place, tried in left_out.items()}
         written = yield from together(
             [
@@ -87,41 +78,13 @@ class TypedEditsProposer:
             ]
         )
         edits = [edit for several in written for edit in several if _changes(target, edit)]
-        if not search.probe:
+        if not probe.rows:
             return [_proposal(target, edit) for edit in edits[:_PROPOSED]]
-        tried = [*left_out.values(), *(yield from search.tried(edits))]
+        tried = [*left_out.values(), *(yield from probe.tried(edits))]
         better = sorted((one for one in tried if one.loss < base), key=lambda one: one.loss)
-        better += yield from search.tried(_combined(target, better))
+        better += yield from probe.tried(_combined(target, better))
         ranked = sorted((one for one in better if one.loss < base), key=lambda one: one.loss)
         return [_proposal(target, one.edit) for one in ranked[:_PROPOSED]]
-
-
-class _Search:
-    """Losses of edits of one text on one probe of train rows."""
-
-    def __init__(self, history: History, target: Target, probe: Sequence[Example]) -> None:
-        self._history, self._target = history, target
-        self.probe = probe
-
-    def attribution(self, places: Sequence[int]) -> Flow[tuple[float, dict[int, _Tried]]]:
-        """The loss as it is, and that without the sentence at each place. Nothing where there is no probe."""
-        if not self.probe:
-            return math.inf, {}
-        edits = [OPERATORS["delete_sentence"].edit(self._target, place) for place in places]
-        base, *losses = yield from together(
-            [self._loss({}), *(self._loss({one.parameter: one.value}) for one in edits)]
-        )
-        return base, {place: _Tried(edit, loss) for place, edit, loss in zip(places, edits, losses, strict=True)}
-
-    def tried(self, edits: Sequence[Edit]) -> Flow[list[_Tried]]:
-        """Edits with their losses."""
-        losses = yield from together([self._loss({edit.parameter: edit.value}) for edit in edits])
-        return [_Tried(edit, loss) for edit, loss in zip(edits, losses, strict=True)]
-
-    def _loss(self, changes: Mapping[str, Any]) -> Flow[float]:
-        history = self._history
-        program = history.program.replace(changes)
-        return (yield from measured(program, self.probe, history.objective, history.calibrates)).loss
 
 
 # ── which operators, where, on which rows ────────────────────────────────────────────────────────
@@ -140,7 +103,7 @@ def _worst_first(operator: Operator, places: Sequence[int], worth: Mapping[int, 
     return sorted(places, key=lambda place: -worth.get(place, 0.0))
 
 
-def _probe(history: History, target: Target, playing: Sequence[Operator], spent: int) -> list[Example]:
+def _rows(history: History, target: Target, playing: Sequence[Operator], spent: int) -> list[Example]:
     """Train rows to measure on, as many as the rest of the allowance pays for; those that prompts show least likely."""
     writing = sum(_TEXTS for operator in playing if operator.slot)
     edits = sum(_TEXTS if operator.slot else _PLACES for operator in playing)
@@ -178,7 +141,7 @@ def _edits(
     ]
 
 
-def _combined(target: Target, better: Sequence[_Tried]) -> list[Edit]:
+def _combined(target: Target, better: Sequence[Tried]) -> list[Edit]:
     """What the best additions come to together, one of a kind and label; none where there is but one."""
     adding = [one.edit for one in better if one.edit.operator in _ADDING]
     kinds = {(edit.operator, edit.label): edit for edit in reversed(adding)}
