@@ -14,6 +14,7 @@ from numpy.random import default_rng
 from support_optim import EXACT, bad_completions, history_of
 
 from engine import Input, Program, open_runtime
+from engine.errors import ContentError
 from engine.feedback.packing import Part
 from engine.inference.runtime import Runtime
 from engine.inference.scripted import Answer, ScriptedBackend
@@ -26,6 +27,7 @@ from engine.optim.proposers.agent_optimizer import AgentOptimizerProposer
 from engine.optim.proposers.craft import CraftProposer
 from engine.optim.proposers.toolmaking import Gave, different, places
 from engine.program.layers import Agent, Code, Predict, Vote
+from engine.program.tools.written import parsed
 from engine.program.typed.grammar import matches
 from engine.records import Example, Generate, Request, Score
 from engine.sandbox.service import SandboxService
@@ -344,6 +346,17 @@ def test_any_text_is_a_function_or_not_and_one_is_like_itself(text: str) -> None
     code = f"def f(a):\n    return {text}"
     if is_function(code):
         assert normalized(code) == normalized(code.replace("def f(", "def g("))
+
+
+@pytest.mark.parametrize(
+    "deep", ["-" * 1900 + "1", "not " * 400 + "a", "1+" * 900 + "1", "(" * 300 + ")" * 300, "a" + "()" * 900]
+)
+def test_code_nested_however_deeply_is_looked_at_or_refused(deep: str) -> None:
+    code = f"def f(a):\n    return {deep}"
+    if is_function(code):
+        assert normalized(code)
+    with pytest.raises(ContentError, match="no Python"):
+        parsed(code.replace(deep, "(" * 300))
 
 
 @pytest.mark.model

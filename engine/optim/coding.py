@@ -91,8 +91,8 @@ def is_function(code: str) -> bool:
     if not code.strip() or len(code) > _MOST_CHARS:
         return False
     try:
-        return len(parsed(code).body) == len(read_functions(code)) == 1
-    except ContentError:
+        return len(parsed(code).body) == len(read_functions(code)) == 1 and bool(normalized(code))
+    except (ContentError, RecursionError):  # the latter from what is Python, but nested too deeply to be looked into
         return False
 
 

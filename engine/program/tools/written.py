@@ -69,7 +69,7 @@ def parsed(source: str) -> ast.Module:
     except SyntaxError as error:
         raise ContentError(f"line {error.lineno or 1}: no Python: {error.msg}") from None
     except (ValueError, RecursionError, MemoryError) as error:
-        raise ContentError(f"no Python: {error or 'it is nested too deeply'}") from None
+        raise ContentError(f"no Python: {str(error) or 'it is nested too deeply'}") from None
 
 
 def _spec(node: ast.FunctionDef) -> ToolSpec:
