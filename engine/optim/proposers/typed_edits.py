@@ -167,13 +167,13 @@ def _proposal(target: Target, edit: Edit) -> Proposal:
 
 
 def _difference(target: Target, edit: Edit) -> str:
-    """What an edit of the text brings in or takes out."""
+    """What an edit of the text brings in, takes out or puts first."""
     if not isinstance(edit.value, str):
         return ""
     old, new = [one.words for one in target.sentences], [one.words for one in split(edit.value)]
     come = " ".join(one for one in new if one not in old)
     gone = " ".join(one for one in old if one not in new)
-    return f": {come}" if come else f": without {gone}" if gone else ""
+    return f": {come}" if come else f": without {gone}" if gone else f": first {new[0]}"
 
 
 def _shuffled(items: Sequence[T], rng: Generator) -> list[T]:
