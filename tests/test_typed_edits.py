@@ -16,13 +16,13 @@ from engine.inference.scripted import Answer, Script
 from engine.optim.edits.cases import Case, cases_of, names_one_example, telling_words
 from engine.optim.edits.choosing import operator_of, playing
 from engine.optim.edits.operators import FORMATS, OPERATORS, Target, derived, described, targets
-from engine.optim.edits.sentences import inserted, joined, moved, replaced, split, without
 from engine.optim.edits.slots import forms
 from engine.optim.filling import Form, filled, some_words
 from engine.optim.history import Candidate
 from engine.optim.proposers.typed_edits import TypedEditsProposer
 from engine.program.layers import Predict
 from engine.program.parameters import Demo
+from engine.program.sentences import inserted, joined, moved, replaced, split, without
 from engine.program.typed.grammar import gbnf, matches
 from engine.records import Example, Generate, Request, Score
 

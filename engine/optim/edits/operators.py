@@ -14,10 +14,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from engine.optim.edits.sentences import Sentences, inserted, joined, moved, replaced, split, without
 from engine.program.graph import Program
 from engine.program.parameters import Bias, Demo, Demos, Text
 from engine.program.prompt import label
+from engine.program.sentences import Sentences, inserted, joined, moved, replaced, split, without
 
 Slot = Literal["sentence", "wording", "rule", "description"]
 

@@ -22,7 +22,6 @@ from engine.optim.edits.cases import Case, cases_of, names_one_example
 from engine.optim.edits.choosing import playing as chosen
 from engine.optim.edits.operators import OPERATORS, Edit, Operator, Target, targets
 from engine.optim.edits.probing import Probe, Tried
-from engine.optim.edits.sentences import split
 from engine.optim.edits.slots import forms
 from engine.optim.filling import filled
 from engine.optim.history import History, Proposal
@@ -30,6 +29,7 @@ from engine.optim.minibatch import failures, minibatch
 from engine.optim.writing import fits, recites
 from engine.program.estimate import estimate
 from engine.program.graph import Program
+from engine.program.sentences import split
 from engine.records import Completion, Example
 
 T = TypeVar("T")
