@@ -49,6 +49,10 @@ _ODD = (
     "Say hello to the user before anything else.",
     "The answer is a date.",
     "Answer in French.",
+    "Answer in Spanish.",
+    "Answer in Chinese.",
+    "Answer in capital letters.",
+    "Answer with a whole sentence in German.",
 )
 
 _TASKS: Mapping[str, tuple[str, ...]] = {
