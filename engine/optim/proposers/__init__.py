@@ -3,13 +3,31 @@
 from engine.errors import ContentError
 from engine.optim.history import Proposer
 from engine.optim.proposers.bias import BiasProposer
+from engine.optim.proposers.bootstrap_demos import BootstrapDemosProposer
 from engine.optim.proposers.demos import DemosProposer
+from engine.optim.proposers.joint import JointProposer
+from engine.optim.proposers.labelled_demos import LabelledDemosProposer
+from engine.optim.proposers.nearest_demos import NearestDemosProposer
+from engine.optim.proposers.order_demos import OrderDemosProposer
 from engine.optim.proposers.settings import SettingsProposer
 from engine.optim.proposers.textual_gradient import TextualGradientProposer
+from engine.optim.proposers.token_caps import TokenCapsProposer
 from engine.tasks.taskfile import nearest
 
 PROPOSERS: dict[str, type[Proposer]] = {
-    kind.name: kind for kind in (BiasProposer, DemosProposer, SettingsProposer, TextualGradientProposer)
+    kind.name: kind
+    for kind in (
+        BiasProposer,
+        BootstrapDemosProposer,
+        DemosProposer,
+        JointProposer,
+        LabelledDemosProposer,
+        NearestDemosProposer,
+        OrderDemosProposer,
+        SettingsProposer,
+        TextualGradientProposer,
+        TokenCapsProposer,
+    )
 }
 ALL = "all"
 
