@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 from numpy.random import default_rng
 from support_layers import Script
+from support_nearest import Ends
 from support_optim import COLOURS, EXACT, closed_program, guessing, history_of, open_program, proposed, rows, runtime_of
 
 import engine
 from engine.inference.runtime import Runtime
 from engine.inference.scripted import Answer, ScriptedBackend
-from engine.inference.service import Prepared, Reply
 from engine.optim.history import Candidate, Proposal
 from engine.optim.novelty import untried
 from engine.optim.proposers.bootstrap_demos import BootstrapDemosProposer
@@ -27,7 +27,7 @@ from engine.program.layer import Input
 from engine.program.layers import Predict, Refine, Route, Sequential, Vote
 from engine.program.parameters import Demo
 from engine.program.places import places
-from engine.records import Completion, Example, Generate, Nearest, Passage, Request, Score, Trace
+from engine.records import Example, Generate, Request, Score, Trace
 from engine.store.store import Store
 
 TRAIN = rows(40)
@@ -109,7 +109,7 @@ def test_labelled_demos_go_where_a_row_tells_what_should_be_given() -> None:
 
 
 def test_a_row_whose_target_is_no_value_of_the_output_is_not_shown() -> None:
-    program = Program(Predict("Count.", output={"n": "int"})(Input("text")))  # type: ignore[arg-type]
+    program = Program(Predict("Count.", output={"n": "int"})(Input("text")))
     examples = [Example(name, {"text": name}, (name,)) for name in ("7", "seven")]
     assert [one.answer for one in from_targets(program, examples)] == ["7"]
 
@@ -195,7 +195,7 @@ def sees_demos(request: Request, prompt: str) -> Answer:
 
 def test_demos_are_chosen_by_how_likely_they_make_the_answers() -> None:
     start = closed_program().replace({"colour.style": "plain"})
-    run = history_of(start, rows(120), allowance_calls=1500)
+    run = history_of(start, rows(90), allowance_calls=400)
     proposals = proposed(DemosProposer(), run, sees_demos)
     assert proposals
     for proposal in proposals:
@@ -248,7 +248,7 @@ def test_orders_are_proposed_that_train_likes_better() -> None:
     train = [Example(str(n), {"text": f"thing {n}"}, ("red" if n % 4 else "blue",)) for n in range(40)]
     demos = tuple(Demo({"text": f"x{n}"}, {"colour": name}) for n, name in enumerate(("green", "red", "blue", "blue")))
     start = closed_program().replace({"colour.style": "plain", "colour.demos": demos})
-    run = history_of(start, train, calibrates=False, allowance_calls=800)
+    run = history_of(start, train, calibrates=False, allowance_calls=400)
     proposals = proposed(OrderDemosProposer(), run, last_counts)
     assert 0 < len(proposals) <= 2
     for proposal in proposals:
@@ -262,34 +262,9 @@ def test_orders_are_proposed_that_train_likes_better() -> None:
 # ── nearest demonstrations ───────────────────────────────────────────────────────────────────────
 
 
-class Ends:
-    """Finds texts near that end in the same word."""
-
-    name = "retrieval"
-    identity = "ends"
-
-    def prepare(self, request: Request) -> Prepared:
-        assert isinstance(request, Nearest)
-        content = {"kind": "nearest", "query": request.query, "texts": list(request.texts), "k": request.k}
-        return Prepared(request, request.query, content | {"order": request.order})
-
-    def submit(self, asked: Any, reply: Reply) -> None:
-        for key, prepared in asked:
-            request = prepared.request
-            near = [float(text.split()[-1] == request.query.split()[-1]) for text in request.texts]
-            best = sorted(range(len(near)), key=lambda place: (-near[place], place))[: request.k]
-            found = tuple(Passage(str(place), "", "", "", near[place]) for place in best)
-            reply(key, Completion(passages=found))
-
-    def cancel(self) -> None: ...
-
-    def close(self) -> None: ...
-
-
 def nearest(script: Any, program: Program, **settings: Any) -> tuple[list[Proposal], int]:
-    run = history_of(program, rows(60), **{"allowance_calls": 1000, "embeds": True, **settings})
-    services = {"retrieval": Ends()}
-    with Runtime({"task": ScriptedBackend(script)}, Store(":memory:"), services) as runtime:  # type: ignore[arg-type]
+    run = history_of(program, rows(60), **{"allowance_calls": 600, "embeds": True, **settings})
+    with Runtime({"task": ScriptedBackend(script)}, Store(":memory:"), {"retrieval": Ends()}) as runtime:
         proposals = runtime.run(NearestDemosProposer().propose(run, default_rng(0)))
         return proposals, runtime.usage.calls
 
@@ -297,7 +272,7 @@ def nearest(script: Any, program: Program, **settings: Any) -> tuple[list[Propos
 def test_a_pool_of_all_train_rows_is_proposed_that_shows_the_nearest() -> None:
     proposals, calls = nearest(sees_demos, closed_program())
     assert 0 < len(proposals) <= 2
-    assert calls <= 1000
+    assert calls <= 600
     for proposal in proposals:
         assert len(proposal.edits["colour.demos"]) == 60
         assert proposal.edits["colour.nearest"] >= 4
@@ -310,7 +285,7 @@ def test_parts_get_pools_too_and_nothing_is_proposed_where_nothing_can_be_found(
     open_part = Program(Refine(colour(max_tokens=8))(Input("text")))
     proposals, calls = nearest(Script({"wrong": "ok", "": "blue"}), open_part)
     assert {name for proposal in proposals for name in proposal.edits} >= {"colour.of.demos", "colour.of.nearest"}
-    assert calls <= 1000
+    assert calls <= 600
     assert nearest(sees_demos, closed_program(), embeds=False) == ([], 0)
     assert not NearestDemosProposer().suits(open_program())
 

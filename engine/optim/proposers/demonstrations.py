@@ -6,9 +6,9 @@ inputs alone; and it is bootstrapped, what the place read and wrote in an execut
 (Khattab 2023).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from numpy.random import Generator
 
@@ -23,6 +23,8 @@ from engine.program.parameters import Demo, Demos
 from engine.program.places import Place, places
 from engine.program.pool import labelled
 from engine.records import Example, Trace
+
+T = TypeVar("T")
 
 _MOST_CHARS = 6000  # of a set: about as much as a small model can read with the example
 
@@ -110,6 +112,12 @@ def as_sets(program: Program, solved: Sequence[Solved]) -> dict[str, Any]:
         if isinstance(parameter, Demos) and parameter.nearest:
             edits[f"{name.removesuffix('demos')}nearest"] = 0
     return edits
+
+
+def dealt(options: Sequence[T], rng: Generator) -> Iterator[T]:
+    """Options without end, each once before any comes again, in random order."""
+    while True:
+        yield from (options[int(index)] for index in rng.permutation(len(options)))
 
 
 def described(edits: Mapping[str, Any]) -> str:

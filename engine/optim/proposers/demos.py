@@ -20,7 +20,7 @@ from numpy.random import Generator
 
 from engine.flows import Flow
 from engine.optim.history import History, Proposal
-from engine.optim.proposers.demonstrations import described, drawn, from_both, needs_executions, shown
+from engine.optim.proposers.demonstrations import dealt, described, drawn, from_both, needs_executions, shown
 from engine.optim.screening import calls_each, losses
 from engine.program.graph import Program
 from engine.program.parameters import Choice
@@ -79,13 +79,7 @@ def _ways(program: Program, rng: Generator) -> Iterator[_Way]:
         for name, value in place.parameters().items()
         if isinstance(value, Choice) and name in _SETTINGS
     }
-    sizes = _dealt(_SIZES, rng)
-    decks = {name: _dealt(options, rng) for name, options in choices.items()}
+    sizes = dealt(_SIZES, rng)
+    decks = {name: dealt(options, rng) for name, options in choices.items()}
     while True:
         yield _Way(next(sizes), {name: next(deck) for name, deck in decks.items()})
-
-
-def _dealt(options: tuple[Any, ...], rng: Generator) -> Iterator[Any]:
-    """The options in random order, again and again."""
-    while True:
-        yield from (options[int(index)] for index in rng.permutation(len(options)))

@@ -16,7 +16,7 @@ from numpy.random import Generator
 
 from engine.flows import Flow
 from engine.optim.history import Candidate, History, Proposal
-from engine.optim.proposers.demonstrations import Solved, described, drawn, from_both, needs_executions, shown
+from engine.optim.proposers.demonstrations import Solved, dealt, described, drawn, from_both, needs_executions, shown
 from engine.optim.screening import calls_each, losses
 from engine.optim.writing import texts_of
 from engine.program.graph import Program
@@ -52,12 +52,11 @@ class JointProposer:
         spare = history.allowance_calls // 4 if needs_executions(history.program) else 0
         solved = yield from from_both(history, spare)
         space = _space(history, solved, rng)
-        seed = int(rng.integers(2**31))
         allowed = (history.allowance_calls - spare) // calls_each(history.program, history.calibrates)
         rows = min(_ROWS, allowed // _FEWEST_TRIALS)
         if not space or not rows:
             return []
-        found = yield from _searched(history, space, seed, min(_MOST_TRIALS, allowed // rows), rows)
+        found = yield from _searched(history, space, min(_MOST_TRIALS, allowed // rows), rows, rng)
         return [Proposal(edits, f"together: {described(edits)}") for edits in found[:_PROPOSED]]
 
 
@@ -77,14 +76,19 @@ def _space(history: History, solved: Sequence[Solved], rng: Generator) -> Space:
     return {name: options for name, options in space.items() if len(options) > 1}
 
 
-def _searched(history: History, space: Space, seed: int, trials: int, rows: int) -> Flow[list[Mapping[str, Any]]]:
-    """Different edits that so many trials came to, best first."""
-    study, distributions = _study(history, space, seed)
+def _searched(history: History, space: Space, trials: int, rows: int, rng: Generator) -> Flow[list[Mapping[str, Any]]]:
+    """The edits that were tried, as many as `trials` at most, best first.
+
+    The first third are dealt out evenly; then the estimator decides. Where it comes back to one it asks for nothing.
+    """
+    study, distributions = _study(history, space, trials // 3, rng)
     known: dict[tuple[int, ...], float] = {}
-    for start in range(0, trials, _BATCH):
-        asked = [study.ask(distributions) for _ in range(min(_BATCH, trials - start))]
+    for _ in range(trials):
+        asked = [study.ask(distributions) for _ in range(_BATCH)]
         places = [tuple(trial.params[name] for name in space) for trial in asked]
         new = list(dict.fromkeys(place for place in places if place not in known))
+        if len(known) + len(new) > trials:
+            break
         found = yield from losses(history, [_edits(history.program, space, place) for place in new], rows)
         known |= dict(zip(new, found, strict=True))
         for trial, place in zip(asked, places, strict=True):
@@ -93,12 +97,14 @@ def _searched(history: History, space: Space, seed: int, trials: int, rows: int)
     return [edits for place in ordered if (edits := _edits(history.program, space, place))]
 
 
-def _study(history: History, space: Space, seed: int) -> "tuple[Study, dict[str, BaseDistribution]]":
-    """An estimator over the space that knows how the candidates in it fared on train."""
+def _study(
+    history: History, space: Space, dealt_out: int, rng: Generator
+) -> "tuple[Study, dict[str, BaseDistribution]]":
+    """An estimator over the space that knows how the candidates in it fared on train, and what is to be tried first."""
     import optuna  # here, because it takes half a second
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=2 * _BATCH)
+    sampler = optuna.samplers.TPESampler(seed=int(rng.integers(2**31)), n_startup_trials=dealt_out)
     study = optuna.create_study(sampler=sampler)
     distributions: dict[str, BaseDistribution] = {
         name: optuna.distributions.CategoricalDistribution(range(len(options))) for name, options in space.items()
@@ -108,6 +114,9 @@ def _study(history: History, space: Space, seed: int) -> "tuple[Study, dict[str,
         if candidate.train_loss is not None and None not in place.values():
             trial = optuna.trial.create_trial(params=place, distributions=distributions, value=candidate.train_loss)
             study.add_trial(trial)
+    decks = {name: dealt(range(len(options)), rng) for name, options in space.items()}
+    for _ in range(dealt_out):
+        study.enqueue_trial({name: next(deck) for name, deck in decks.items()})
     return study, distributions
 
 
