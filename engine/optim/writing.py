@@ -97,7 +97,8 @@ def openings_like(*texts: str) -> tuple[str, ...]:
     may begin as it likes answers the instruction that it should rewrite, or talks about it.
     """
     firsts = [text.split(maxsplit=1)[0].strip(".,:;") for text in texts if text.strip()]
-    return _ORDERS if firsts and set(firsts) <= set(_ORDERS) else ()
+    known = bool(firsts) and set(firsts) <= {*_ORDERS, *_ALSO_NOUNS}
+    return tuple(dict.fromkeys((*firsts, *_ORDERS))) if known else ()
 
 
 def texts_of(program: Program) -> dict[str, Text]:
@@ -123,9 +124,10 @@ def _finished(completion: Completion) -> str:
 
 _ORDERS = tuple(
     """
-    Add Analyze Answer Ask Assign Calculate Categorize Check Choose Classify Compare Complete Compute Consider Convert
-    Correct Count Decide Describe Detect Determine Explain Extract Fill Find Follow Give Guess Identify Judge Label List
-    Look Make Match Name Output Pick Plan Predict Provide Put Read Recognize Reply Rewrite Say Select Show Solve Sort
-    State Summarize Take Tell Think Translate Turn Use Work Write
+    Analyze Ask Assign Calculate Categorize Check Choose Classify Compare Complete Compute Consider Convert Correct
+    Count Decide Describe Detect Determine Explain Extract Fill Find Follow Give Identify Judge Look Make Match Name
+    Pick Predict Provide Put Read Recognize Rewrite Say Select Show Solve Sort Summarize Take Tell Think Translate
+    Turn Use Work Write
     """.split()  # noqa: SIM905 (a list of literals would take a page)
 )
+_ALSO_NOUNS = ("Add", "Answer", "Guess", "Label", "List", "Output", "Plan", "Reply", "State")  # a model goes on astray
