@@ -73,7 +73,9 @@ def _pairs(traces: list[Trace], name: str) -> list[str]:
     for number, failed in enumerate(failures(traces)[:_PAIRS]):
         alike = [trace for trace in right if trace.example.target == failed.example.target] or right
         case = f"Wrong:\n{execution(failed, name)}\n"
-        cases.append(f"{case}\nRight:\n{execution(alike[number % len(alike)], name)}\n" if alike else case)
+        if alike:
+            case += f"\nRight:\n{execution(alike[number % len(alike)], name, judged=False)}\n"
+        cases.append(case)
     return cases
 
 
@@ -92,8 +94,8 @@ def _operation(
     if kind in ("UPVOTE", "DOWNVOTE"):
         return Operation(kind, place)
     old = f"The rule was: {insights[place].text}\n" if kind == "EDIT" else ""
-    rules = Part(f"It remembers already:\n{_numbered(insights)}\n", 0.5) if insights else Part("")
-    request = (Part(f"An assistant was told: {instruction}\n"), rules, Part(case, 1.0), Part(f"{old}{_WANTED[kind]}"))
+    rules = Part(f"Rules so far:\n{_numbered(insights)}\n", 0.5) if insights else Part("")
+    request = (Part(f"Instruction: {instruction}\n"), rules, Part(case, 1.0), Part(f"{old}{_WANTED[kind]}"))
     brief = Brief(_SYSTEM, request, _MOST_CHARS, _MOST_TOKENS, shown=_SHOWN, openings=_openings(instruction))
     texts = yield from written(history, brief, _SAMPLES, rng)
     return Operation(kind, place, texts[0]) if texts else None
@@ -155,18 +157,18 @@ EDIT and a number: that rule is not clear
 UPVOTE and a number: that rule is right
 DOWNVOTE and a number: that rule is wrong"""
 _WANTED = {
-    "ADD": "Write one rule that the assistant should remember.",
-    "EDIT": "Write this rule better, so that the assistant should remember it.",
+    "ADD": "Write one rule that helps to answer rightly.",
+    "EDIT": "Write this rule better, so that it helps to answer rightly.",
 }
 _SHOWN = (
     (
-        "An assistant was told: Say the number.\n\n"
+        "Instruction: Say the number.\n\n"
         'Wrong:\nNumber: seven\nAnswer: seven\nFeedback: The answer was "seven", but "7" is right.\n\n'
-        f"Right:\nNumber: forty\nAnswer: 40\nFeedback: The answer is right.\n\n{_WANTED['ADD']}",
+        f"Right:\nNumber: forty\nAnswer: 40\n\n{_WANTED['ADD']}",
         "Write the number in digits, not in words.",
     ),
     (
-        "An assistant was told: What is the review like?\n\n"
+        "Instruction: What is the review like?\n\n"
         f"Right:\nReview: It broke after a day.\nAnswer: negative\n\n{_WANTED['ADD']}",
         "When the review tells of something broken, the answer is negative.",
     ),
