@@ -94,7 +94,7 @@ def started(tmp_path: Path, cli: Cli, name: str, phase: str, *arguments: str) ->
 
 
 def test_sigterm_saves_an_optimization_and_says_how_to_go_on(tmp_path: Path, cli: Cli) -> None:
-    code, said = started(tmp_path, cli, "optimize", "feedback", "--model", "scripted:5ms", "--budget", "4000calls")
+    code, said = started(tmp_path, cli, "optimize", "proposing", "--model", "scripted:5ms", "--budget", "4000calls")
     assert code == 143, said
     assert "Traceback" not in said
     last = said.splitlines()[-1]

@@ -226,7 +226,8 @@ class _Loop:
         """What the proposers that play this round propose, in their order."""
         self._begin("proposing")
         history = self._history(plan)
-        playing = chosen(self._proposers, self.plays, plan.players, self._setting.generator("allocation", self.round))
+        generator = self._setting.generator("allocation", self.round)
+        playing = chosen(self._proposers, self.plays, self.round, plan.players, generator)
         done: list[list[Completion]] = [[] for _ in playing]
         flows = [
             observed(proposer.propose(history, self._setting.generator(proposer.name, self.round)), calls)

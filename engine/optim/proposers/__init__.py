@@ -2,7 +2,9 @@
 
 from engine.errors import ContentError
 from engine.optim.history import Proposer
+from engine.optim.proposers.agent_optimizer import AgentOptimizerProposer
 from engine.optim.proposers.bias import BiasProposer
+from engine.optim.proposers.craft import CraftProposer
 from engine.optim.proposers.demos import DemosProposer
 from engine.optim.proposers.evoprompt_de import EvoPromptDEProposer
 from engine.optim.proposers.evoprompt_ga import EvoPromptGAProposer
@@ -11,6 +13,7 @@ from engine.optim.proposers.gepa import GEPAProposer
 from engine.optim.proposers.optoprime import OptoPrimeProposer
 from engine.optim.proposers.settings import SettingsProposer
 from engine.optim.proposers.textual_gradient import TextualGradientProposer
+from engine.optim.proposers.typed_edits import TypedEditsProposer
 from engine.tasks.taskfile import nearest
 
 PROPOSERS: dict[str, type[Proposer]] = {
@@ -25,6 +28,9 @@ PROPOSERS: dict[str, type[Proposer]] = {
         EvoPromptDEProposer,
         GEPAProposer,
         ExpeLProposer,
+        TypedEditsProposer,
+        CraftProposer,
+        AgentOptimizerProposer,
     )
 }
 ALL = "all"
