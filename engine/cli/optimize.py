@@ -219,6 +219,6 @@ def _show(report: Report) -> None:
     terminal.say(f"saved   {program}")
     if len(body["front"]) > 1:
         beside = terminal.nearby(report.program_path.with_name("candidate-*.yaml"))
-        terminal.say(f"front   {beside}: {len(body['front'])} that none beats in score, tokens and seconds at once")
+        terminal.say(f"front   {beside}: {len(body['front'])} in score, tokens and seconds")
     terminal.say(f"look    {terminal.own_name()} diff {terminal.nearby(report.program_path.parent)}")
     terminal.say(f"use     {terminal.own_name()} run {program} {inputs}")
