@@ -16,10 +16,11 @@ from engine.flows import Flow, ask, together
 from engine.optim.history import History
 from engine.program.graph import Program
 from engine.program.parameters import Text
-from engine.program.typed.grammar import prose
-from engine.records import Chat, Completion, Example, Generate, Message
+from engine.program.typed.grammar import Exactly, Pattern, Then, gbnf, matches, optional, prose
+from engine.records import Chat, Completion, Example, Generate, Message, Plain, Prompt
 
 _STEM = 30  # characters of an example that a text may not repeat
+ARROW = "->"  # between what goes in and what comes out, where a plain brief shows examples
 _ECHO = 5  # words in a row of what was shown that a text may not repeat
 
 
@@ -30,6 +31,10 @@ class Brief:
     `most_chars` bounds the answer's text, `most_tokens` what is decoded of it. `shown` are requests of other tasks with
     good answers, told as turns before this one: a very small model does what it has been shown. Where there are
     `openings` the answer begins with one of these words.
+
+    A `plain` brief is a text to go on from: `system` says what it is, and each request ends with the name of what comes
+    next ("Instruction:"). A very small model writes to the point that way more often than when it is asked. `form` is
+    what the whole answer must look like where that is not a line of prose; it is over where the form is.
     """
 
     system: str
@@ -37,8 +42,11 @@ class Brief:
     most_chars: int = 400
     most_tokens: int = 96
     temperature: float = 0.7
+    top_p: float = 0.95
     shown: tuple[tuple[str, str], ...] = ()
     openings: tuple[str, ...] = ()
+    plain: bool = False
+    form: Pattern | None = None
 
 
 def written(history: History, brief: Brief, samples: int, rng: Generator) -> Flow[list[str]]:
@@ -51,25 +59,43 @@ def written(history: History, brief: Brief, samples: int, rng: Generator) -> Flo
 
 
 def _written(history: History, brief: Brief, samples: int, base: int) -> Flow[list[str]]:
-    shown = [turn for asked, told in brief.shown for turn in (Message("user", asked), Message("assistant", told))]
-
-    def render(parts: Sequence[Part]) -> Chat:
-        request = Message("user", "\n".join(part.text for part in parts))
-        return Chat((Message("system", brief.system), *shown, request))
+    def render(parts: Sequence[Part]) -> Prompt:
+        return _prompt(brief, "\n".join(part.text for part in parts))
 
     prompt = yield from packed(brief.parts, history.room_tokens - brief.most_tokens, render)
-    grammar = prose(brief.most_chars, brief.openings)
+    grammar, stop = _grammar(brief), () if brief.form else ("\n",)
     asked = [
         Generate(
-            prompt, brief.most_tokens, stop=("\n",), temperature=brief.temperature, top_p=0.95, sample=base + number,
-            grammar=grammar, role="optimizer",
+            prompt, brief.most_tokens, stop=stop, temperature=brief.temperature, top_p=brief.top_p,
+            sample=base + number, grammar=grammar, role="optimizer",
         )
         for number in range(samples)
     ]  # fmt: skip
     completions = yield from together([ask(request) for request in asked])
     texts = dict.fromkeys(text for completion in completions if (text := _finished(completion)))
-    useful = [text for text in texts if len(text) <= brief.most_chars and not recites(text, history.train)]
-    return [text for text in useful if not _echoes(text, brief)]
+    return [text for text in texts if _useful(text, brief) and not recites(text, history.train)]
+
+
+def _prompt(brief: Brief, asked: str) -> Prompt:
+    if brief.plain:
+        return Plain("\n\n".join((brief.system, *(f"{before} {told}" for before, told in brief.shown), asked)))
+    turns = [Message("system", brief.system)]
+    for before, told in brief.shown:
+        turns += [Message("user", before), Message("assistant", told)]
+    return Chat((*turns, Message("user", asked)))
+
+
+def _grammar(brief: Brief) -> str:
+    before = " " if brief.plain else ""
+    if brief.form is None:
+        return prose(brief.most_chars, brief.openings, before)
+    return gbnf(Then((Exactly(before), brief.form, optional(Exactly("\n")))))
+
+
+def _useful(text: str, brief: Brief) -> bool:
+    """Whether a text has the length and the form asked for, and is of its own words."""
+    fitting = len(text) <= brief.most_chars and (brief.form is None or matches(brief.form, text))
+    return fitting and not _echoes(text, brief) and not (brief.plain and ARROW in text)
 
 
 def recites(text: str, examples: Sequence[Example]) -> bool:
@@ -82,7 +108,8 @@ def recites(text: str, examples: Sequence[Example]) -> bool:
 def _echoes(text: str, brief: Brief) -> bool:
     """Whether a text repeats words in a row of what was shown, and the request does not have them too."""
     asked = _runs(" ".join(part.text for part in brief.parts))
-    return bool(_runs(text) & {run for turn in brief.shown for line in turn for run in _runs(line) - asked})
+    own = next((text.removeprefix(word) for word in brief.openings if text.startswith(word)), text)
+    return bool(_runs(own) & {run for turn in brief.shown for line in turn for run in _runs(line) - asked})
 
 
 def _runs(text: str) -> set[tuple[str, ...]]:

@@ -84,13 +84,14 @@ def words(texts: Iterable[str]) -> Pattern:
     return options[0] if len(options) == 1 else Either(options)
 
 
-def prose(most_chars: int, openings: Iterable[str] = ()) -> str:
-    """GBNF of a sentence or a few on one line, of at most about `most_chars` characters.
+def prose(most_chars: int, openings: Iterable[str] = (), before: str = "") -> str:
+    """GBNF of a sentence or a few on one line, of at most about `most_chars` characters; `before` comes before it.
 
     It begins with a capital letter, or with one of the words `openings` and a lower-case one where there are some.
     """
     first = " | ".join(f'"{"".join(map(_in_quotes, word))} "' for word in openings)
     begun = f"({first}) [a-z]" if first else "[A-Z]"
+    begun = f'"{before}" {begun}' if before else begun
     return rf'root ::= {begun} [^\n\x00-\x1f]{{10,{most_chars}}} [.] "\n"?'
 
 
