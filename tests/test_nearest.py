@@ -153,8 +153,10 @@ def test_a_text_is_embedded_once_and_queries_together() -> None:
     texts = ("x", "xx", "x")
     for _ in range(2):
         found = nearest.find(texts, [Nearest("x", texts, 2), Nearest("xxx", texts, 2), Nearest("xxx", texts, 1)])
-    assert embedder.embedded == ["x", "xx", "xxx", "xxx"]
+    assert embedder.embedded == ["x", "xx", "xxx"]
     assert [[passage.id for passage in passages] for passages in found] == [["0", "2"], ["1", "0"], ["1"]]
+    nearest.find(("xx", "xxx", "xxxx"), [Nearest("x", ("xx", "xxx", "xxxx"), 1)])
+    assert embedder.embedded == ["x", "xx", "xxx", "xxxx"], "another pool of texts that are known"
 
 
 def test_no_texts_have_no_nearest() -> None:
