@@ -5,10 +5,10 @@
     scripts/attribution.py --leave-one-out    the same, ranked by leaving out one at a time
 
 What harms so small a model is not what a person would expect ("answer in full sentences" makes its one-word answers
-likelier), so harm is measured first: on 48 train rows of its own, each sentence of a pool is added to short
+likelier), so harm is measured first: on 16 train rows of its own, each sentence of a pool is added to short
 instructions of other sentences, and what that does to the likelihood of the right answers is averaged over them. A
-construction draws three of the five that do most harm and seven of those that do none, shuffles them into one
-instruction, and ranks the ten by `ablate` on 32 other rows. Prints a Markdown table: how often the three came last,
+construction draws three of the four that do most harm and seven of those that do none, shuffles them into one
+instruction, and ranks the ten by `ablate` on 16 other rows. Prints a Markdown table: how often the three came last,
 all of them, and their places. The sets are public ones and not part of this project.
 """
 
@@ -30,8 +30,10 @@ from engine.program.layers import Predict
 from engine.records import Example
 from engine.tasks.rows import read_rows
 
-_MEASURED_ON, _RANKED_ON = 48, 32
-_CONTEXTS = 4
+_MEASURED_ON, _RANKED_ON = 16, 16
+_CONTEXTS = 10
+_HALVES = 96
+_HARMFUL = 4
 _PER_TASK = 5
 
 _ODD = (
@@ -47,6 +49,10 @@ _ODD = (
     "Say hello to the user before anything else.",
     "The answer is a date.",
     "Answer in French.",
+    "Answer in Spanish.",
+    "Answer in Chinese.",
+    "Answer in capital letters.",
+    "Answer with a whole sentence in German.",
 )
 
 _TASKS: Mapping[str, tuple[str, ...]] = {
@@ -137,15 +143,15 @@ def _places(runtime: Runtime, task: str, data: Path, ablating: bool, rng: np.ran
     pool = (*_TASKS[task], *_ODD)
     harms = _harms(runtime, pool, measuring, rng)
     worst_first = sorted(pool, key=lambda sentence: -harms[sentence])
-    harmful = worst_first[:5]
-    harmless = [sentence for sentence in worst_first[5:] if harms[sentence] <= 0]
+    harmful = worst_first[:_HARMFUL]
+    harmless = [sentence for sentence in worst_first[_HARMFUL:] if harms[sentence] <= 0]
     places = []
     for _ in range(_PER_TASK):
         planted = [harmful[int(index)] for index in rng.permutation(len(harmful))[:3]]
         text = [*planted, *(harmless[int(index)] for index in rng.permutation(len(harmless))[:7])]
         examples = [ranking[int(index)] for index in rng.permutation(len(ranking))[:_RANKED_ON]]
         program = _program([text[int(index)] for index in rng.permutation(len(text))])
-        ranked = runtime.run(ablate(program, examples, rng) if ablating else attribute(program, examples))
+        ranked = runtime.run(ablate(program, examples, rng, _HALVES) if ablating else attribute(program, examples))
         places.append([place for place, one in enumerate(ranked, 1) if one.piece.text in planted])
     return places
 

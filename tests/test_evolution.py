@@ -226,11 +226,11 @@ def test_rows_without_a_mistake_teach_nothing() -> None:
 def test_reflection_shows_the_mistakes_of_the_parent_and_its_instruction() -> None:
     scribe = Scribe(gated)
     proposed(GEPAProposer(), raced(closed_program(), [({}, [0.0] * 6)]), scribe)
-    assert len(scribe.asked) == 6, "three mutations of two rewrites"
+    assert len(scribe.asked) == 9, "three mutations of three rewrites"
     for asked in scribe.asked:
         assert asked.count("Feedback: The answer was") == 8
         assert "Its instruction was: Name the colour.\n" in asked
-    shown = {line for asked in scribe.asked[::2] for line in asked.split("\n") if line.startswith("Text: ")}
+    shown = {line for asked in scribe.asked[::3] for line in asked.split("\n") if line.startswith("Text: ")}
     assert len(shown) == 24, "every mutation has rows of its own"
 
 
@@ -257,7 +257,7 @@ def test_texts_take_turns_within_a_round_and_from_round_to_round() -> None:
         asked = [text.split("Its instruction was: ")[1].split("\n")[0] for text in scribe.asked]
         seen.append(Counter(asked))
     hint, colour = "Give a hint.", "Name the colour."
-    assert seen == [Counter({hint: 4, colour: 2}), Counter({hint: 2, colour: 4})]
+    assert seen == [Counter({hint: 6, colour: 3}), Counter({hint: 3, colour: 6})]
 
 
 def test_a_mutation_that_the_allowance_does_not_pay_for_is_not_begun() -> None:

@@ -153,8 +153,10 @@ def test_a_text_is_embedded_once_and_queries_together() -> None:
     texts = ("x", "xx", "x")
     for _ in range(2):
         found = nearest.find(texts, [Nearest("x", texts, 2), Nearest("xxx", texts, 2), Nearest("xxx", texts, 1)])
-    assert embedder.embedded == ["x", "xx", "xxx", "xxx"]
+    assert embedder.embedded == ["x", "xx", "xxx"]
     assert [[passage.id for passage in passages] for passages in found] == [["0", "2"], ["1", "0"], ["1"]]
+    nearest.find(("xx", "xxx", "xxxx"), [Nearest("x", ("xx", "xxx", "xxxx"), 1)])
+    assert embedder.embedded == ["x", "xx", "xxx", "xxxx"], "another pool of texts that are known"
 
 
 def test_no_texts_have_no_nearest() -> None:
@@ -303,14 +305,25 @@ def test_a_pool_stands_in_the_summary_the_parameters_and_what_is_needed_outside(
     big = layer(demos=tuple(replace(POOL[0], inputs={"question": str(n)}) for n in range(1000)), nearest=8)
     assert big.summary == "3 choices · plain · 8 nearest of 1,000 demos"
     parameters = big.parameters(("question",))
-    assert parameters["nearest"] == Number(8, 1, 64, whole=True)
+    assert parameters["nearest"] == Number(8, 0, 64, whole=True)
     assert parameters["order"] == Choice("nearest_last", ("nearest_last", "hubs_first"))
     assert big.outside == (Outside("embedder", DEFAULT_EMBEDDER),)
     plain = layer(nearest=0)
-    assert not {"nearest", "order"} & plain.parameters(("question",)).keys()
+    assert plain.parameters(("question",))["nearest"] == Number(0, 0, 64, whole=True)
+    assert "order" not in plain.parameters(("question",))
     assert plain.outside == ()
     assert plain.summary == "3 choices · plain · 8 demos"
     assert EMBEDDER == DEFAULT_EMBEDDER
+
+
+def test_a_set_may_become_a_pool_in_one_edit_and_a_pool_a_set_again() -> None:
+    start = Program(layer(nearest=0)(Input("question")))
+    pool = start.replace({"kind.order": "hubs_first", "kind.nearest": 4})
+    assert pool.node("kind").layer == layer(nearest=4, order="hubs_first")
+    assert pool.replace({"kind.nearest": 0}).fingerprint == start.fingerprint
+    for edits in ({"kind.order": "hubs_first"}, {"kind.nearest": 0, "kind.order": "hubs_first"}):
+        with pytest.raises(ContentError, match=r"no parameter 'kind\.order'"):
+            start.replace(edits)
 
 
 def test_only_as_many_demos_cost_as_are_shown() -> None:

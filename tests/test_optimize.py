@@ -217,9 +217,10 @@ def test_a_run_whose_time_is_up_replays_from_the_store_and_ends_at_its_first_new
 def test_a_round_plan_spends_a_part_of_what_is_left() -> None:
     for calls in (100, 700, 3000, 50_000):
         plan = RoundPlan.of(calls, proposers=4, dev=100)
-        assert plan.allowance <= max(1, calls // 4)
-        assert 16 <= plan.screening <= 120
-        assert 2 <= plan.racers <= 6
+        assert plan.players * plan.allowance <= calls // 2
+        assert 24 <= plan.screening <= 120
+        assert 2 <= plan.racers <= 4
+        assert plan.players == 1 or plan.allowance >= 600
 
 
 def test_proposers_drop_what_is_cut_off_empty_or_unchanged() -> None:

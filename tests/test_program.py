@@ -426,6 +426,7 @@ def test_parameters_are_named_by_node_and_kind() -> None:
         "kind.instruction": Text,
         "kind.demos": Demos,
         "kind.style": Choice,
+        "kind.nearest": Number,
         "kind.list_choices": Choice,
         "kind.bias": Bias,
     }
@@ -433,6 +434,7 @@ def test_parameters_are_named_by_node_and_kind() -> None:
         "plan.instruction": Text,
         "plan.demos": Demos,
         "plan.style": Choice,
+        "plan.nearest": Number,
         "plan.temperature": Number,
         "plan.max_tokens": Number,
     }

@@ -21,12 +21,15 @@ from engine.cli.session import (
     with_model,
     with_runtime,
 )
-from engine.errors import ContentError, UsageError
+from engine.errors import ContentError, ModelError, ModelMissing, UsageError
 from engine.feedback.declared import declared_objective
 from engine.inference.runtime import Runtime
 from engine.optim.acceptance import fewest_examples
-from engine.optim.proposers import make_proposers
+from engine.optim.proposers import ALL, make_proposers
+from engine.optim.proposers.nearest_demos import NearestDemosProposer
 from engine.optim.run import Bench, Report, new_run, unfinished_run, work_on
+from engine.program.pool import EMBEDDER
+from engine.retrieval.opening import check_embedder
 from engine.store.rows import RunRow
 from engine.store.store import Store
 from engine.tasks.budget import Budget
@@ -69,11 +72,18 @@ def command(
             f"give the task at least {fewest_examples()}, better 50 or more"
         )
     task, run, resumed = _choose_run(task, common, resume, model, budget)
+    run = replace(run, settings={"embeds": _embeds(task), **run.settings})
     try:
         with task_runtime(_repeatable(task), work.program, common.store) as runtime:
             tell_findings(work, work.program)
             bench = Bench(
-                task, work.splits, objective, work.program, runtime, state_folder(task.path, common.store) / "runs"
+                task=task,
+                splits=work.splits,
+                objective=objective,
+                program=work.program,
+                runtime=runtime,
+                folder=state_folder(task.path, common.store) / "runs",
+                embeds=run.settings["embeds"],
             )
             with OptimizationProgress() as progress:
                 report = work_on(bench, _as_begun(run, runtime), progress)
@@ -113,12 +123,30 @@ def _choose_run(
         if found:
             kept: Any = {**found.settings, **({"budget": budget} if budget else {})}
             found = replace(found, settings=dict(kept))
-            for name in ("identity", "layers"):
+            for name in ("identity", "layers", "embeds"):
                 kept.pop(name, None)
             task = with_runtime(with_model(task, kept.pop("model")), {**kept.pop("runtime", {}), **common.runtime})
             return override(task, **{**kept, "proposers": tuple(kept["proposers"])}), found, True
         terminal.complain("no unfinished run of this task and seed; beginning a new one")
     return task, new_run(task), False
+
+
+def _embeds(task: Task) -> bool:
+    """Whether the run can find nearest demonstrations.
+
+    Raises:
+        ModelMissing, ModelError: they are asked for by name, and it cannot.
+    """
+    names = task.file.optimize.proposers
+    if names != (ALL,) and NearestDemosProposer.name not in names:
+        return False
+    try:
+        check_embedder(EMBEDDER, task.folder)
+    except (ModelMissing, ModelError):
+        if names != (ALL,):
+            raise
+        return False
+    return True
 
 
 def _resuming(task_file: Path, seed: int | None, common: Common) -> str:
@@ -191,6 +219,6 @@ def _show(report: Report) -> None:
     terminal.say(f"saved   {program}")
     if len(body["front"]) > 1:
         beside = terminal.nearby(report.program_path.with_name("candidate-*.yaml"))
-        terminal.say(f"front   {beside}: {len(body['front'])} that none beats in score, tokens and seconds at once")
+        terminal.say(f"front   {beside}: {len(body['front'])} in score, tokens and seconds")
     terminal.say(f"look    {terminal.own_name()} diff {terminal.nearby(report.program_path.parent)}")
     terminal.say(f"use     {terminal.own_name()} run {program} {inputs}")

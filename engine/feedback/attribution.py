@@ -31,7 +31,7 @@ from engine.program.graph import Program
 from engine.program.layer import perform
 from engine.program.layers.retrieve import written
 from engine.program.parameters import Demos, Text
-from engine.program.sentences import joined, sentences, without
+from engine.program.sentences import joined, split, without
 from engine.records import Example, Feedback
 from engine.statistics import mean
 
@@ -150,8 +150,8 @@ def pieces_of(program: Program) -> list[Piece]:
     pieces: list[Piece] = []
     for name, parameter in program.parameters.items():
         if isinstance(parameter, Text):
-            parts = sentences(parameter.value)
-            pieces += [Piece("sentence", name, i, part.strip()) for i, part in enumerate(parts) if len(parts) > 1]
+            parts = split(parameter.value)
+            pieces += [Piece("sentence", name, i, part.words) for i, part in enumerate(parts) if len(parts) > 1]
         elif isinstance(parameter, Demos) and not parameter.nearest:
             shown = [" ".join((*demo.inputs.values(), *demo.outputs.values())) for demo in parameter.value]
             pieces += [Piece("demo", name, i, text) for i, text in enumerate(shown)]
@@ -161,7 +161,7 @@ def pieces_of(program: Program) -> list[Piece]:
 def _left_out(program: Program, piece: Piece) -> Mapping[str, Any]:
     value = program.parameters[piece.place].value
     if isinstance(value, str):
-        return {piece.place: without(value, piece.index)}
+        return {piece.place: joined(without(split(value), piece.index))}
     assert isinstance(value, tuple)  # demonstrations
     return {piece.place: (*value[: piece.index], *value[piece.index + 1 :])}
 
@@ -173,7 +173,7 @@ def _kept(program: Program, gone: Sequence[Piece]) -> Program:
         value = program.parameters[place].value
         out = {piece.index for piece in gone if piece.place == place}
         if isinstance(value, str):
-            parts = sentences(value)
+            parts = split(value)
             edits[place] = joined([part for index, part in enumerate(parts) if index not in out]) or joined(parts[:1])
         else:
             assert isinstance(value, tuple)  # demonstrations
@@ -200,7 +200,7 @@ def _advised(program: Program, feedback: Feedback) -> Program | None:
     parameter = program.parameters.get(feedback.parameter)
     if not isinstance(parameter, Text):
         return None
-    text = joined((parameter.value, feedback.text))
+    text = f"{parameter.value} {feedback.text}"
     return program.replace({feedback.parameter: text}) if len(text) <= parameter.max_chars else None
 
 

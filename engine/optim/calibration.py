@@ -15,6 +15,7 @@ from engine.feedback.objective import Objective
 from engine.flows import Flow
 from engine.program.graph import Program
 from engine.program.parameters import Bias, Demos
+from engine.program.places import Place, places
 from engine.records import Example, Trace
 
 _RIDGE = 0.1
@@ -22,10 +23,16 @@ _NEWTON_STEPS = 25
 _DECIMALS = 3
 
 
-def bias_parameter(program: Program) -> str | None:
-    """The bias that acts on the program's answer, if its output node has one."""
-    name = f"{program.output_node.name}.bias"
-    return name if isinstance(program.parameters.get(name), Bias) else None
+def biased(program: Program) -> dict[str, Place]:
+    """The biases that act on the program's answer, by name, each with the closed choice that it belongs to.
+
+    That is the output node, or parts of it whose answers it passes on, such as the voters of a vote.
+    """
+    return {
+        f"{place.name}.bias": place
+        for place in places(program)
+        if place.answers and isinstance(place.parameters().get("bias"), Bias)
+    }
 
 
 def unseen(program: Program, examples: Sequence[Example]) -> list[Example]:
@@ -41,9 +48,10 @@ def unseen(program: Program, examples: Sequence[Example]) -> list[Example]:
 
 @dataclass(frozen=True, slots=True)
 class Calibrated:
-    """A program with its bias fitted, and its mean loss on the same examples.
+    """A program with its biases fitted, and its mean loss on the same examples.
 
-    With a bias the loss is the cross-entropy at the fitted slope: what the model knows, not how sure it sounds.
+    With a bias on the output node the loss is the cross-entropy at the fitted slope: what the model knows, not how sure
+    it sounds.
     """
 
     program: Program
@@ -51,35 +59,45 @@ class Calibrated:
 
 
 def calibrated(program: Program, examples: Sequence[Example], objective: Objective) -> Flow[Calibrated]:
-    """Run a program over examples and fit its answer's bias to them, if it has one. Costs one call an example."""
+    """Run a program over examples and fit the biases of its answer to them, if it has any.
+
+    A program whose parts have the biases is run again with them, for its loss; most of what that asks is known.
+    """
     traces = yield from objective.run(program, examples)
-    name = bias_parameter(program)
-    if name is None:
-        return Calibrated(program, mean_loss(traces))
-    scored = _scored(program, traces)
-    if scored is None:
-        return Calibrated(program, mean_loss(traces))
-    loglikelihoods, answers = scored
-    bias, slope = fit_bias(loglikelihoods, answers)
-    bias = np.round(bias, _DECIMALS) + 0.0
-    probabilities = _softmax(slope * (loglikelihoods + bias))[np.arange(len(answers)), answers]
-    loss = float(-np.log(np.maximum(probabilities, 1e-9)).mean())
-    return Calibrated(program.replace({name: tuple(map(float, bias))}), loss)
+    fitted: dict[str, tuple[float, ...]] = {}
+    loss = None
+    for name, place in biased(program).items():
+        scored = _scored(place, traces)
+        if scored is not None:
+            bias, slope = fit_bias(*scored)
+            bias = np.round(bias, _DECIMALS) + 0.0
+            fitted[name] = tuple(map(float, bias))
+            loss = _cross_entropy(*scored, bias, slope) if not place.path else None
+    program = program.replace(fitted)
+    if fitted and loss is None:
+        traces = yield from objective.run(program, examples)
+    return Calibrated(program, mean_loss(traces) if loss is None else loss)
 
 
-def _scored(program: Program, traces: Sequence[Trace]) -> tuple[NDArray[np.float64], NDArray[np.int64]] | None:
-    """Log-likelihoods (examples, labels) and the index of each accepted answer; None where nothing was scored."""
-    node = program.output_node
-    parameter = node.parameters()["bias"]
-    assert isinstance(parameter, Bias)  # calibrated() has asked bias_parameter
+def _scored(place: Place, traces: Sequence[Trace]) -> tuple[NDArray[np.float64], NDArray[np.int64]] | None:
+    """Log-likelihoods (steps, labels) and the index of each accepted answer; None where nothing was scored."""
+    parameter = place.parameters()["bias"]
+    assert isinstance(parameter, Bias)  # biased() has seen to it
     rows, answers = [], []
     for trace in traces:
-        step = next((step for step in trace.steps if step.node == node.name), None)
         accepted = [parameter.choices.index(answer) for answer in trace.example.accepted if answer in parameter.choices]
-        if step is not None and step.loglikelihoods is not None and accepted:
-            rows.append(step.loglikelihoods)
-            answers.append(accepted[0])
+        for step in place.steps(trace.steps) if accepted else ():
+            if step.loglikelihoods is not None:
+                rows.append(step.loglikelihoods)
+                answers.append(accepted[0])
     return (np.asarray(rows, dtype=np.float64), np.asarray(answers, dtype=np.int64)) if rows else None
+
+
+def _cross_entropy(
+    loglikelihoods: NDArray[np.float64], answers: NDArray[np.int64], bias: NDArray[np.float64], slope: float
+) -> float:
+    probabilities = _softmax(slope * (loglikelihoods + bias))[np.arange(len(answers)), answers]
+    return float(-np.log(np.maximum(probabilities, 1e-9)).mean())
 
 
 def fit_bias(loglikelihoods: NDArray[np.float64], answers: NDArray[np.int64]) -> tuple[NDArray[np.float64], float]:

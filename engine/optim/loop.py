@@ -30,11 +30,11 @@ from engine.inference.usage import Usage
 from engine.optim.acceptance import Verdict, judge
 from engine.optim.allocation import Play, chosen
 from engine.optim.budgeting import Meter, RoundPlan
-from engine.optim.calibration import bias_parameter, unseen
+from engine.optim.calibration import biased
 from engine.optim.history import Candidate, History, Proposal, Proposer
 from engine.optim.pareto import front
 from engine.optim.racing import Runner, best_finished, race
-from engine.optim.screening import measured
+from engine.optim.screening import measured, probe
 from engine.program.graph import Program
 from engine.program.layer import calls_of
 from engine.records import Completion, Example, Trace
@@ -44,7 +44,7 @@ from engine.store.rows import CandidateRow
 
 T = TypeVar("T")
 
-_QUIET_ROUNDS = 3
+_QUIET_TURNS = 3  # of every proposer, on average
 _ROOM_TOKENS = 1536  # of an optimizer's prompt, where its context is no shorter: longer ones take long and help little
 
 
@@ -151,7 +151,6 @@ class _Loop:
 
     def __init__(self, setting: Setting, runtime: Runtime, meter: Meter, watcher: Watcher) -> None:
         self._setting, self._runtime, self._meter, self._watcher = setting, runtime, meter, watcher
-        self._proposers = [proposer for proposer in setting.proposers if proposer.suits(setting.program)]
         self._room = min(_ROOM_TOKENS, runtime.backend("optimizer").context * 3 // 4)
         self.incumbent = Candidate(0, setting.program, ())
         self.candidates = [self.incumbent]
@@ -173,19 +172,20 @@ class _Loop:
 
     def improve(self) -> str:
         """Round after round; why it ended."""
-        if not self._proposers:
-            return "no proposer has anything to edit in this program"
         quiet = 0
         try:
             for self.round in itertools.count(1):
                 if self._solved():
                     return "dev is solved"
-                plan = self._plan()
-                turns = self._propose(plan)
+                suited = [one for one in self._setting.proposers if one.suits(self.incumbent.program)]
+                if not suited:
+                    return "no proposer has anything to edit in this program"
+                plan = self._plan(len(suited))
+                turns = self._propose(suited, plan)
                 edited = self._screen(turns, plan)
-                quiet = 0 if edited else quiet + 1
-                if quiet == _QUIET_ROUNDS:
-                    return f"nothing new was proposed in {_QUIET_ROUNDS} rounds"
+                quiet = 0 if edited else quiet + len(turns)
+                if quiet >= _QUIET_TURNS * len(suited):
+                    return f"nothing new was proposed in {quiet} turns"
                 self._race_and_accept(turns, edited, plan)
         except BudgetSpent as spent:
             return str(spent)
@@ -197,14 +197,14 @@ class _Loop:
 
     # ── the phases of a round ────────────────────────────────────────────────────────────────────
 
-    def _plan(self) -> RoundPlan:
+    def _plan(self, proposers: int) -> RoundPlan:
         """What this round may use. It depends on the clock, so a replay takes it from the store."""
         store, setting = self._runtime.store, self._setting
         calls_left = store.calls_left(setting.run, self.round)
         if calls_left is None:
             calls_left = self._meter.calls_left(first_round=self.round == 1)
             store.put_calls_left(setting.run, self.round, calls_left)
-        return RoundPlan.of(calls_left, len(self._proposers), len(setting.dev))
+        return RoundPlan.of(calls_left, proposers, len(setting.dev))
 
     def _history(self, plan: RoundPlan) -> History:
         setting = self._setting
@@ -222,12 +222,12 @@ class _Loop:
             embeds=setting.embeds,
         )
 
-    def _propose(self, plan: RoundPlan) -> list[_Turn]:
+    def _propose(self, suited: Sequence[Proposer], plan: RoundPlan) -> list[_Turn]:
         """What the proposers that play this round propose, in their order."""
         self._begin("proposing")
         history = self._history(plan)
         generator = self._setting.generator("allocation", self.round)
-        playing = chosen(self._proposers, self.plays, self.round, plan.players, generator)
+        playing = chosen(suited, self.plays, self.round, plan.players, generator)
         done: list[list[Completion]] = [[] for _ in playing]
         flows = [
             observed(proposer.propose(history, self._setting.generator(proposer.name, self.round)), calls)
@@ -253,14 +253,14 @@ class _Loop:
         return new
 
     def _measured(self, player: int, proposal: Proposal, plan: RoundPlan) -> Flow[_Edited]:
-        """An edit with the bias that suits it, unless it is a bias, and its loss on train."""
+        """An edit with the biases that suit it, unless it sets one, and its loss on train."""
         setting = self._setting
         parent = proposal.parent or self.incumbent
         program = parent.program.replace(proposal.edits)
-        examples = unseen(program, setting.train)[: plan.screening]
+        examples = probe(program, setting.train, plan.screening)
         calls: list[Completion] = []
         found = yield from observed(measured(program, examples, setting.objective, setting.calibrates), calls)
-        if bias_parameter(program) not in proposal.edits:
+        if biased(program).keys().isdisjoint(proposal.edits):
             program = found.program
         return _Edited(player, proposal, program, parent, found.loss, len(calls), _tokens(calls))
 

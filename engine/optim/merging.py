@@ -12,7 +12,7 @@ import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from engine.optim.calibration import bias_parameter
+from engine.optim.calibration import biased
 from engine.optim.history import Candidate, History, Proposal
 from engine.program.graph import Program
 
@@ -61,8 +61,8 @@ def _common_ancestor(history: History, one: Candidate, other: Candidate) -> Cand
 
 def _weights(history: History, program: Program) -> dict[str, Any]:
     """The values of the parameters that a merge decides on."""
-    fitted = bias_parameter(program) if history.calibrates else None
-    return {name: parameter.value for name, parameter in program.parameters.items() if name != fitted}
+    fitted = biased(program) if history.calibrates else {}
+    return {name: parameter.value for name, parameter in program.parameters.items() if name not in fitted}
 
 
 def _note(better: Candidate, other: Candidate, edits: Mapping[str, Any]) -> str:

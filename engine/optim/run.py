@@ -20,6 +20,7 @@ from engine.optim.budgeting import Meter
 from engine.optim.history import Candidate
 from engine.optim.loop import Outcome, Setting, Watcher, optimize
 from engine.optim.proposers import make_proposers
+from engine.optim.proposers.nearest_demos import NearestDemosProposer
 from engine.program.graph import Program
 from engine.program.saved import SavedProgram
 from engine.statistics import bootstrap_interval, mean
@@ -68,7 +69,10 @@ def unfinished_run(store: Store, task: Task, model: str | None = None) -> RunRow
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """What a run works with: a task's parts, a program to start from, and where its files go."""
+    """What a run works with: a task's parts, a program to start from, and where its files go.
+
+    `embeds` says that nearest demonstrations can be found.
+    """
 
     task: Task
     splits: Splits
@@ -126,7 +130,11 @@ def work_on(bench: Bench, run: RunRow, watcher: Watcher) -> Report:
 
 
 def _setting(bench: Bench, run: RunRow) -> Setting:
-    proposers = make_proposers(tuple(run.settings["proposers"]))
+    proposers = [
+        proposer
+        for proposer in make_proposers(tuple(run.settings["proposers"]))
+        if bench.embeds or not isinstance(proposer, NearestDemosProposer)
+    ]
     calibrating = calibrated_objective(bench.objective, bench.task, bench.program, bench.splits.train)
     return Setting(
         run=run.id,

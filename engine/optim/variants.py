@@ -7,7 +7,7 @@ demonstrations beside them, the scores of two texts would not say which text is 
 from dataclasses import dataclass
 
 from engine.errors import ContentError
-from engine.optim.calibration import bias_parameter
+from engine.optim.calibration import biased
 from engine.optim.history import Candidate, History
 from engine.program.graph import Program
 from engine.statistics import mean
@@ -54,7 +54,7 @@ def _alike(one: Program, other: Program, name: str) -> bool:
     if mine.keys() != theirs.keys():
         return False
     changed = {key: value.value for key, value in mine.items() if value != theirs[key]}
-    if not changed.keys() <= {name, bias_parameter(other)}:
+    if not changed.keys() <= {name, *biased(other)}:
         return False
     try:
         return other.replace(changed).fingerprint == one.fingerprint

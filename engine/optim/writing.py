@@ -131,7 +131,8 @@ def openings_like(*texts: str) -> tuple[str, ...]:
     may begin as it likes answers the instruction that it should rewrite, or talks about it.
     """
     firsts = [text.split(maxsplit=1)[0].strip(".,:;") for text in texts if text.strip()]
-    return _ORDERS if firsts and set(firsts) <= set(_ORDERS) else ()
+    known = bool(firsts) and set(firsts) <= {*_ORDERS, *_OTHER_ORDERS}
+    return tuple(dict.fromkeys((*firsts, *_ORDERS))) if known else ()
 
 
 def texts_of(program: Program) -> dict[str, Text]:
@@ -157,9 +158,12 @@ def _finished(completion: Completion) -> str:
 
 _ORDERS = tuple(
     """
-    Add Analyze Answer Ask Assign Calculate Categorize Check Choose Classify Compare Complete Compute Consider Convert
-    Correct Count Decide Describe Detect Determine Explain Extract Fill Find Follow Give Guess Identify Judge Label List
-    Look Make Match Name Output Pick Plan Predict Provide Put Read Recognize Reply Rewrite Say Select Show Solve Sort
-    State Summarize Take Tell Think Translate Turn Use Work Write
+    Calculate Categorize Check Choose Classify Compare Complete Compute Consider Convert Correct Count Decide
+    Describe Detect Determine Explain Extract Fill Find Follow Give Judge Look Make Match Name Pick Predict Provide
+    Put Read Recognize Rewrite Say Select Show Summarize Take Tell Think Translate Turn Use Work Write
     """.split()  # noqa: SIM905 (a list of literals would take a page)
+)
+# Orders too, but a small model goes astray behind them: it takes them for nouns, or wanted to begin with A, I or So.
+_OTHER_ORDERS = tuple(
+    "Add Analyze Answer Ask Assign Guess Identify Label List Output Plan Reply Solve Sort State".split()  # noqa: SIM905
 )

@@ -8,12 +8,10 @@ from engine.errors import ContentError
 from engine.program.graph import Program
 from engine.program.library import architecture_nodes
 from engine.program.parameters import Demo, Demos
-from engine.program.pool import labelled
+from engine.program.pool import MOST_BYTES, MOST_ROWS, labelled
 from engine.program.userlayers import load_layers
 from engine.tasks.schema import Task
 from engine.tasks.splits import Splits
-
-_MOST_ROWS, _MOST_BYTES = 10_000, 2_500_000  # of a pool: within what a program file may hold
 
 
 def declared_program(task: Task, splits: Splits) -> Program:
@@ -128,10 +126,10 @@ def _pool(program: Program, name: str, splits: Splits, task: Task) -> list[Demo]
         raise ContentError("needs data.target, the answers that the rows give")
     demos = [demo for example in splits.train if (demo := labelled(node, example))]
     size = sum(len(text.encode()) for demo in demos for text in (*demo.inputs.values(), *demo.outputs.values()))
-    if len(demos) > _MOST_ROWS or size > _MOST_BYTES:
+    if len(demos) > MOST_ROWS or size > MOST_BYTES:
         raise ContentError(
             f"found {len(demos):,} rows of {size:,} bytes; a pool, which is saved with its program, holds "
-            f"at most {_MOST_ROWS:,} of {_MOST_BYTES:,}: give data.train a limit"
+            f"at most {MOST_ROWS:,} of {MOST_BYTES:,}: give data.train a limit"
         )
     if not demos:
         raise ContentError(f"found no answer in {len(splits.train)} rows that {name!r} could give")

@@ -115,14 +115,18 @@ class Program:
     def replace(self, edits: Mapping[str, Any]) -> "Program":
         """The same program with some parameters at new values, all checked.
 
+        An edit may set a parameter that only another of the edits brings in.
+
         Raises:
             ContentError: no such parameter, or a value it cannot take; the message starts with its name.
         """
         known = self.parameters
+        brought = {name: value for name, value in edits.items() if name not in known}
+        if brought and len(brought) == len(edits):
+            unknown = next(iter(brought))
+            raise ContentError(f"no parameter {unknown!r}: {nearest(unknown, list(known))}")
         by_node: dict[str, dict[str, Any]] = {}
-        for name, value in edits.items():
-            if name not in known:
-                raise ContentError(f"no parameter {name!r}: {nearest(name, list(known))}")
+        for name, value in ((name, value) for name, value in edits.items() if name in known):
             try:
                 checked = known[name].check(value)
             except ContentError as error:
@@ -133,7 +137,8 @@ class Program:
             replace(node, layer=node.layer.with_parameters(by_node[node.name])) if node.name in by_node else node
             for node in self.nodes
         )
-        return self._like(nodes, self.runner)
+        program = self._like(nodes, self.runner)
+        return program.replace(brought) if brought else program
 
     def bound(self, runner: Runner | None) -> "Program":
         """The same program, to be executed by `runner` when it is called."""

@@ -21,6 +21,7 @@ Order = Literal["nearest_last", "hubs_first"]
 
 EMBEDDER = "minilm-l6-v2"  # what answers Nearest
 MOST_SHOWN = 64
+MOST_ROWS, MOST_BYTES = 10_000, 2_500_000  # of a pool: within what a program file may hold
 
 
 @dataclass(frozen=True, slots=True)

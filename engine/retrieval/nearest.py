@@ -1,4 +1,4 @@
-"""The nearest of some texts, a pool: exact cosines, every text embedded once for as long as its pool is held.
+"""The nearest of some texts, a pool: exact cosines; the texts seen last, of pools and queries, are embedded once.
 
 Cosines are rounded to six decimals before they are compared, and of equals the first text wins: what a text is embedded
 together with changes the last bits. Hubs are texts that are near to many (Radovanović 2010).
@@ -16,6 +16,7 @@ from engine.retrieval.embedder import Embedder, Vectors
 from engine.store.keys import canonical
 
 _HELD = 4  # pools
+_KNOWN = 20_000  # texts
 _DECIMALS = 6
 _BLOCK = 4_000_000  # cosines at a time
 
@@ -35,6 +36,7 @@ class NearestTexts:
         """`embedder` is called when there are texts to embed."""
         self._embedder = embedder
         self._pools: dict[str, _Pool] = {}
+        self._known: dict[str, Vectors] = {}
 
     def find(self, texts: tuple[str, ...], requests: Sequence[Nearest]) -> list[tuple[Passage, ...]]:
         """The passages of each request, all of them about `texts`; their queries are embedded together.
@@ -42,38 +44,43 @@ class NearestTexts:
         Raises:
             ModelMissing, ModelError: the embedder is not on this machine or cannot be loaded.
         """
+        if not texts:
+            return [()] * len(requests)
         pool = self._pool(texts)
-        queries = pool.vectors_of([request.query for request in requests], self._embedder)
+        queries = self._vectors([request.query for request in requests])
         rows = _cosines(queries, pool.vectors)
         return [_passages(pool, row, request) for row, request in zip(rows, requests, strict=True)]
 
     def _pool(self, texts: tuple[str, ...]) -> "_Pool":
         name = pool_digest(texts)
-        pool = self._pools.pop(name, None) or _Pool(texts, self._embedder())
+        pool = self._pools.pop(name, None) or _Pool(self._vectors(texts))
         self._pools[name] = pool  # the newest last
         for oldest in list(self._pools)[:-_HELD]:
             del self._pools[oldest]
         return pool
 
+    def _vectors(self, texts: Sequence[str]) -> Vectors:
+        """Vectors of texts (texts, dimension); only those that are not known are embedded, together."""
+        unique = dict.fromkeys(texts)
+        new = [text for text in unique if text not in self._known]
+        self._known |= dict(zip(new, self._embedder().embed(new), strict=True)) if new else {}
+        found = np.stack([self._known[text] for text in texts])
+        for oldest in list(self._known)[:-_KNOWN]:
+            del self._known[oldest]
+        return found
+
     def clear(self) -> None:
-        """Let go of all pools."""
+        """Let go of all pools and texts."""
         self._pools.clear()
+        self._known.clear()
 
 
 class _Pool:
-    """Texts with their vectors (texts, dimension)."""
+    """Texts by their vectors (texts, dimension)."""
 
-    def __init__(self, texts: Sequence[str], embedder: Embedder) -> None:
-        unique = list(dict.fromkeys(texts))
-        self._known = dict(zip(unique, embedder.embed(unique), strict=True))
-        self.vectors = _stacked([self._known[text] for text in texts], embedder.dimension)
+    def __init__(self, vectors: Vectors) -> None:
+        self.vectors = vectors
         self._hubs: dict[int, Places] = {}
-
-    def vectors_of(self, texts: Sequence[str], embedder: Callable[[], Embedder]) -> Vectors:
-        """Vectors of any texts; those that stand in the pool are not embedded again."""
-        new = [text for text in dict.fromkeys(texts) if text not in self._known]
-        known = self._known | (dict(zip(new, embedder().embed(new), strict=True)) if new else {})
-        return _stacked([known[text] for text in texts], self.vectors.shape[1])
 
     def hubs(self, k: int) -> Places:
         """For each text, how many of the others have it among the `k` that are nearest to them."""
@@ -109,7 +116,3 @@ def _nearest(cosines: NDArray[np.float64], k: int) -> Places:
     places = np.flatnonzero(cosines >= np.partition(cosines, -k)[-k])
     best: Places = places[np.lexsort((places, -cosines[places]))][:k]
     return best
-
-
-def _stacked(vectors: Sequence[Vectors], dimension: int) -> Vectors:
-    return np.stack(vectors) if vectors else np.empty((0, dimension), dtype=np.float32)

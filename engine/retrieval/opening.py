@@ -1,5 +1,6 @@
 """Opening an embedder by name: the one place that decides what runs it. Nothing is ever downloaded."""
 
+from importlib.util import find_spec
 from pathlib import Path
 
 from engine.errors import ModelMissing
@@ -39,6 +40,18 @@ def embedder_weights(name: str, folder: Path) -> tuple[Path, str]:
         return weights, file_sha256(weights)
     found = find_model(name, folder, role="embed")
     return found.path, found.sha256
+
+
+def check_embedder(name: str, folder: Path) -> None:
+    """See that an embedder and the library that runs it are on this machine. Loads neither, which takes seconds.
+
+    Raises:
+        ModelMissing, ModelError: as `open_embedder`.
+    """
+    weights, _ = embedder_weights(name, folder)
+    library = "llama_cpp" if weights.suffix.lower() == ".gguf" else "sentence_transformers"
+    if find_spec(library) is None:
+        raise ModelMissing(f"embedding needs {library}: pip install 'localgrad[retrieval]'")
 
 
 def is_path(name: str, folder: Path) -> bool:

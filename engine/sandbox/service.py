@@ -43,6 +43,8 @@ class SandboxService:
 
     def submit(self, asked: Sequence[tuple[str, Prepared]], reply: Reply) -> None:
         """Answer in the calling thread, several at a time; the answer is `{"value": …, "printed": …}`."""
+        if any(isinstance(prepared.request, RunPython) for _, prepared in asked):
+            self._sandbox()  # before there are threads, each of which would start one
         with ThreadPoolExecutor(self._workers) as threads:
             done = threads.map(lambda item: self._answer(item[1].request), asked)
             for (key, _), completion in zip(asked, done, strict=True):

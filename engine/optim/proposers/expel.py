@@ -8,6 +8,7 @@ Deviations: comparisons are made side by side, all on the list as it stands, ins
 part of the text it belongs to (`insights`), so that a rule lives only where the program with it is accepted.
 """
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -72,7 +73,9 @@ def _pairs(traces: list[Trace], name: str) -> list[str]:
     for number, failed in enumerate(failures(traces)[:_PAIRS]):
         alike = [trace for trace in right if trace.example.target == failed.example.target] or right
         case = f"Wrong:\n{execution(failed, name)}\n"
-        cases.append(f"{case}\nRight:\n{execution(alike[number % len(alike)], name)}\n" if alike else case)
+        if alike:
+            case += f"\nRight:\n{execution(alike[number % len(alike)], name, judged=False)}\n"
+        cases.append(case)
     return cases
 
 
@@ -91,7 +94,8 @@ def _operation(
     if kind in ("UPVOTE", "DOWNVOTE"):
         return Operation(kind, place)
     old = f"The rule was: {insights[place].text}\n" if kind == "EDIT" else ""
-    request = (Part(f"An assistant was told: {instruction}\n"), Part(case, 1.0), Part(f"{old}{_WANTED[kind]}"))
+    rules = Part(f"Rules so far:\n{_numbered(insights)}\n", 0.5) if insights else Part("")
+    request = (Part(f"Instruction: {instruction}\n"), rules, Part(case, 1.0), Part(f"{old}{_WANTED[kind]}"))
     brief = Brief(_SYSTEM, request, _MOST_CHARS, _MOST_TOKENS, shown=_SHOWN, openings=_openings(instruction))
     texts = yield from written(history, brief, _SAMPLES, rng)
     return Operation(kind, place, texts[0]) if texts else None
@@ -99,33 +103,40 @@ def _operation(
 
 def _choice(insights: Sequence[Insight], case: str, rng: Generator) -> Flow[tuple[Kind, int]]:
     """The operation, and the place of the insight it is about; adding is all there is to do with an empty list."""
-    kinds: tuple[Kind, ...] = ("ADD", "EDIT", "UPVOTE", "DOWNVOTE")
     draws = rng.random(2)
     if not insights:
         return "ADD", -1
-    rules = "\n".join(f"{number}. {one.text}" for number, one in enumerate(insights, 1))
-    kinds = kinds[len(insights) >= MOST :]
-    kind = kinds[(yield from _drawn(case, rules, kinds, "", float(draws[0])))]
+    kinds = tuple(kind for kind in _CHANCES if kind != "ADD" or len(insights) < MOST)
+    chances = [_CHANCES[kind] for kind in kinds]
+    kind = kinds[(yield from _drawn(case, insights, kinds, "", chances, float(draws[0])))]
     if kind == "ADD":
         return kind, -1
     numbers = tuple(f" {number}" for number in range(1, len(insights) + 1))
-    return kind, (yield from _drawn(case, rules, numbers, kind, float(draws[1])))
+    return kind, (yield from _drawn(case, insights, numbers, kind, [1] * len(numbers), float(draws[1])))
 
 
-def _drawn(case: str, rules: str, options: tuple[str, ...], lead: str, draw: float) -> Flow[int]:
-    """Which option, drawn from how much likelier each becomes by the case (contextual calibration; Zhao 2021).
+def _drawn(
+    case: str, insights: Sequence[Insight], options: Sequence[str], lead: str, chances: Sequence[int], draw: float
+) -> Flow[int]:
+    """Which option: its chance beforehand, times by how much the case makes the model find it likelier.
 
-    Without that a small model would choose the same for every case.
+    What a small model prefers whatever the case is taken off so (contextual calibration; Zhao 2021).
     """
-    system = Message("system", "You keep a list of rules.")
-    chats = [
-        Chat((system, Message("user", f"Rules:\n{rules}\n\n{seen}{_OPERATIONS}")), lead) for seen in (f"{case}\n", "")
-    ]
-    with_case, without = yield from together([ask(Score(chat, options, role="optimizer")) for chat in chats])
+    system, end = Message("system", "You keep a list of rules."), f"Rules:\n{_numbered(insights)}\n\n{_OPERATIONS}"
+    chats = [Chat((system, Message("user", f"{seen}{end}")), lead) for seen in (f"{case}\n", "")]
+    asked = [ask(Score(chat, tuple(options), role="optimizer")) for chat in chats]
+    with_case, without = yield from together(asked)
     if with_case.loglikelihoods is None or without.loglikelihoods is None:
         return 0
-    gained = [one - other for one, other in zip(with_case.loglikelihoods, without.loglikelihoods, strict=True)]
-    return min(int(np.searchsorted(np.cumsum(softmax(gained)), draw)), len(options) - 1)
+    worth = [
+        math.log(chance) + one - other
+        for chance, one, other in zip(chances, with_case.loglikelihoods, without.loglikelihoods, strict=True)
+    ]
+    return min(int(np.searchsorted(np.cumsum(softmax(worth)), draw)), len(options) - 1)
+
+
+def _numbered(insights: Sequence[Insight]) -> str:
+    return "\n".join(f"{number}. {one.text}" for number, one in enumerate(insights, 1))
 
 
 def _openings(instruction: str) -> tuple[str, ...]:
@@ -139,24 +150,25 @@ def _in_words(operation: Operation) -> str:
     return f"{operation.kind}{place} {operation.text}".strip()
 
 
+_CHANCES: dict[Kind, int] = {"ADD": 4, "EDIT": 2, "UPVOTE": 3, "DOWNVOTE": 1}
 _OPERATIONS = """What should be done with the rules after this?
 ADD: a new rule is needed
 EDIT and a number: that rule is not clear
 UPVOTE and a number: that rule is right
 DOWNVOTE and a number: that rule is wrong"""
 _WANTED = {
-    "ADD": "Write one rule that the assistant should remember.",
-    "EDIT": "Write this rule better, so that the assistant should remember it.",
+    "ADD": "Write one rule that helps to answer rightly.",
+    "EDIT": "Write this rule better, so that it helps to answer rightly.",
 }
 _SHOWN = (
     (
-        "An assistant was told: Say the number.\n\n"
+        "Instruction: Say the number.\n\n"
         'Wrong:\nNumber: seven\nAnswer: seven\nFeedback: The answer was "seven", but "7" is right.\n\n'
-        f"Right:\nNumber: forty\nAnswer: 40\nFeedback: The answer is right.\n\n{_WANTED['ADD']}",
+        f"Right:\nNumber: forty\nAnswer: 40\n\n{_WANTED['ADD']}",
         "Write the number in digits, not in words.",
     ),
     (
-        "An assistant was told: What is the review like?\n\n"
+        "Instruction: What is the review like?\n\n"
         f"Right:\nReview: It broke after a day.\nAnswer: negative\n\n{_WANTED['ADD']}",
         "When the review tells of something broken, the answer is negative.",
     ),

@@ -5,7 +5,7 @@ each in its turn, is rewritten from what the parent did on a few train rows: inp
 the answers, in words. The rewritten program is run on the same rows and proposed only if it does better there.
 Candidates of the pool that have changed different weights are merged, which no model is asked for.
 
-Deviations: 8 rows instead of 3, and two rewrites of which the better is taken, because a small model seldom writes a
+Deviations: 8 rows instead of 3, and three rewrites of which the best is taken, because a small model seldom writes a
 good one; where the scores on the rows are equal, the loss tells what is better; several mutations a turn, each on rows
 of its own; texts take turns from one round to the next.
 """
@@ -28,7 +28,7 @@ from engine.program.layer import calls_of
 from engine.records import Example, Trace
 
 _MUTATIONS = 3
-_REWRITES = 2
+_REWRITES = 3
 _ROWS = 8
 _MERGES = 2
 _SYSTEM = "You improve instructions for a language model. You answer with the new instruction only."

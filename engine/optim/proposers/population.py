@@ -105,23 +105,23 @@ def _brief(system: str, shown: tuple[tuple[str, str], ...], *texts: str, parts: 
 
 
 _SUM, _SUM_TOO = "Find the sum of the numbers.", "Read the numbers and give the total."
-_REVIEW, _REVIEW_TOO = "Tell whether the review is positive or negative.", "Decide how the review's writer feels."
+_CITY, _CITY_TOO = "Name the capital of the country.", "Give the city that the country is governed from."
 _SAID = (
     (f"Instruction: {_SUM}", "Add all of the numbers up and give the total."),
-    (f"Instruction: {_REVIEW}", "Read the review and say if its writer liked it or not."),
+    (f"Instruction: {_CITY}", "Say which city is the capital of the country."),
 )
 _CROSSED = (
     (f"Instruction 1: {_SUM}\nInstruction 2: {_SUM_TOO}", "Read the numbers and find their sum."),
     (
-        f"Instruction 1: {_REVIEW}\nInstruction 2: {_REVIEW_TOO}",
-        "Tell whether the review's writer feels positive or negative.",
+        f"Instruction 1: {_CITY}\nInstruction 2: {_CITY_TOO}",
+        "Name the city that the country is governed from.",
     ),
 )
 _MUTATED = (
     (f"Instruction: {_SUM}", "Read all of the numbers carefully, then find their sum."),
-    (f"Instruction: {_REVIEW}", "Look at the words of the review, and tell whether they are positive or negative."),
+    (f"Instruction: {_CITY}", "Look at the name of the country, and give its capital."),
 )
 _COMBINED = (
     (f"Instruction: {_SUM}\nWords to use: one after another, total", "Add up the numbers one after another."),
-    (f"Instruction: {_REVIEW}\nWords to use: its writer, feels", "Tell how the writer of the review feels about it."),
+    (f"Instruction: {_CITY}\nWords to use: city, governed from", "Name the city that the country is governed from."),
 )

@@ -127,7 +127,8 @@ class Predict(Layer):
     def parameters(self, inputs: tuple[str, ...]) -> dict[str, Parameter]:
         """instruction, demos, style; with choices list_choices and bias; otherwise temperature and max_tokens.
 
-        Where the demos are a pool, nearest and order, too: how many are shown may change, but not to all of them.
+        With one output, or where the demos are a pool already, nearest, too, by which a set of demos becomes a pool and
+        a pool a set (0); of a pool also the order.
         """
         typed = tuple(item for item in self.fields if not item.is_text)
         common: dict[str, Parameter] = {
@@ -135,8 +136,9 @@ class Predict(Layer):
             "demos": Demos(self.demos, inputs, self.outputs, typed, self.nearest),
             "style": Choice(self.style, ("chat", "plain")),
         }
+        if self.nearest or len(self.outputs) == 1:
+            common["nearest"] = Number(self.nearest, 0, MOST_SHOWN, whole=True)
         if self.nearest:
-            common["nearest"] = Number(self.nearest, 1, MOST_SHOWN, whole=True)
             common["order"] = Choice(self.order, get_args(Order))
         if self.choices:
             listed = Choice(self.list_choices, ("yes", "no"))
@@ -145,8 +147,9 @@ class Predict(Layer):
         return {**common, "temperature": temperature, "max_tokens": cap}
 
     def with_parameters(self, values: Mapping[str, Any]) -> Self:
-        """The same layer with checked values put in."""
-        return replace(self, **values)
+        """The same layer with checked values put in; a set of demos has no order of a pool."""
+        order = self.order if values.get("nearest", self.nearest) else _DEFAULTS["order"]
+        return replace(self, **{"order": order, **values})
 
     def flow(self, inputs: Mapping[str, str]) -> Flow[LayerResult]:
         """Find the demonstrations where they are a pool; then score the choices, or write."""
