@@ -33,6 +33,7 @@ from engine.optim.budgeting import Meter, RoundPlan
 from engine.optim.calibration import biased
 from engine.optim.history import Candidate, History, Proposal, Proposer
 from engine.optim.pareto import front
+from engine.optim.pricing import price
 from engine.optim.racing import Runner, best_finished, race
 from engine.optim.screening import measured, probe
 from engine.program.graph import Program
@@ -45,6 +46,7 @@ from engine.store.rows import CandidateRow
 T = TypeVar("T")
 
 _QUIET_TURNS = 3  # of every proposer, on average
+_FEWEST_ROWS = 16  # that a proposal is measured on, however dear it is
 _ROOM_TOKENS = 1536  # of an optimizer's prompt, where its context is no shorter: longer ones take long and help little
 
 
@@ -257,7 +259,8 @@ class _Loop:
         setting = self._setting
         parent = proposal.parent or self.incumbent
         program = parent.program.replace(proposal.edits)
-        examples = probe(program, setting.train, plan.screening)
+        rows = max(_FEWEST_ROWS, int(plan.screening / price(program, setting.train)))
+        examples = probe(program, setting.train, min(plan.screening, rows))
         calls: list[Completion] = []
         found = yield from observed(measured(program, examples, setting.objective, setting.calibrates), calls)
         if biased(program).keys().isdisjoint(proposal.edits):
@@ -286,9 +289,16 @@ class _Loop:
         self.plays += [self._play(turn, number, edited, ran) for number, turn in enumerate(turns)]
 
     def _racers(self, edited: Sequence[_Edited], plan: RoundPlan) -> list[_Edited]:
-        """As many as may race, in their order: those with the least loss on train."""
+        """As many as may race, in their order: those with the least loss on train, as far as they can be paid."""
         ranked = sorted(range(len(edited)), key=lambda index: (edited[index].train_loss, index))
-        return [edited[index] for index in sorted(ranked[: plan.racers])]
+        racing: list[int] = []
+        left = float(plan.racers)
+        for index in ranked:
+            cost = price(edited[index].program, self._setting.train)
+            if cost <= left or not racing:
+                racing.append(index)
+                left -= cost
+        return [edited[index] for index in sorted(racing)]
 
     def _judged(self, runner: Runner, raced: int, generator: Generator) -> Verdict:
         values = self._setting.objective.values
