@@ -12,7 +12,7 @@ from engine.cli.interruption import exit_code
 from engine.cli.options import Common, runtime_options
 from engine.cli.progress import OptimizationProgress
 from engine.cli.session import read_work, state_folder, store_path, task_runtime, with_model, with_runtime
-from engine.errors import ContentError, ModelError, ModelMissing, UsageError
+from engine.errors import ContentError, ModelError, UsageError
 from engine.inference.runtime import Runtime
 from engine.optim.acceptance import fewest_examples
 from engine.optim.proposers import ALL, make_proposers
@@ -124,10 +124,10 @@ def _embeds(task: Task) -> bool:
         return False
     try:
         check_embedder(EMBEDDER, task.folder)
-    except (ModelMissing, ModelError):
-        if names != (ALL,):
-            raise
-        return False
+    except ModelError as error:
+        if names == (ALL,):
+            return False
+        raise type(error)(f"{NearestDemosProposer.name}: {error}") from None
     return True
 
 
