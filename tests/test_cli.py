@@ -213,6 +213,20 @@ def test_flags_override_the_task(cli: Cli, task: Path) -> None:
     assert runs[0]["settings"]["proposers"] == ["settings", "bias"]
 
 
+def test_nearest_demonstrations_need_an_embedder(
+    cli: Cli, task: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifest = tmp_path / "config" / "localgrad" / "models.toml"
+    manifest.parent.mkdir(parents=True)
+    manifest.write_text('[models.minilm-l6-v2]\nfile = "/nowhere/model.safetensors"\nrole = "embed"\n', "utf-8")
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    asked = cli("optimize", task, "--budget", "150calls", "--proposers", "nearest_demos")
+    assert "nearest_demos: model 'minilm-l6-v2' is not on this machine" in complaint(asked, 5)
+    played = cli("optimize", task, "--budget", "2000calls", "--proposers", "all", "--json").json["proposers"]
+    assert played
+    assert "nearest_demos" not in {play["name"] for play in played}, "of all there are it is left out"
+
+
 def test_runs_are_listed_newest_first(cli: Cli, task: Path) -> None:
     names = [cli("optimize", task, "--seed", str(seed), "--json").json["run"] for seed in (1, 2)]
     listed = cli("runs", task, "--json").json["runs"]

@@ -7,20 +7,21 @@ import numpy as np
 import pytest
 
 from engine.errors import BudgetSpent, ContentError
+from engine.feedback.losses import mean_loss
 from engine.feedback.objective import Objective
 from engine.inference.runtime import Runtime
 from engine.inference.scripted import Answer, Script, ScriptedBackend
 from engine.inference.usage import Usage
 from engine.optim.acceptance import ALPHA, judge
 from engine.optim.budgeting import Meter, RoundPlan
-from engine.optim.calibration import fit_bias
+from engine.optim.calibration import calibrated, fit_bias
 from engine.optim.history import Proposer
 from engine.optim.loop import Outcome, Setting, optimize
 from engine.optim.proposers import PROPOSERS, make_proposers
 from engine.optim.racing import best_finished, race
 from engine.program.graph import Program
 from engine.program.layer import Input
-from engine.program.layers import Predict
+from engine.program.layers import Predict, Vote
 from engine.records import Example, Generate, Request, Score
 from engine.store.keys import seed_of
 from engine.store.rows import CandidateRow
@@ -186,6 +187,47 @@ def test_the_fitted_bias_agrees_with_a_planted_one() -> None:
     bias, slope = fit_bias(evidence - planted, answers)
     assert np.allclose(bias, planted - planted.mean(), atol=0.25)
     assert slope > 1.0
+
+
+def pooled() -> Program:
+    """Two choosers, told differently, that vote."""
+    branches = {name: Predict(f"Name the {name}.", output="colour", choices=COLOURS) for name in ("colour", "hue")}
+    return Program(Vote(branches=branches, weights="likelihood")(Input("text"), name="answer"))
+
+
+def test_parts_that_give_the_answer_have_biases_fitted_too() -> None:
+    with Runtime({"task": ScriptedBackend(biased_script)}, Store(":memory:")) as runtime:
+        train = examples(30, "train")
+        before = runtime.run(EXACT.run(pooled(), train))
+        found = runtime.run(calibrated(pooled(), train, EXACT))
+        after = runtime.run(EXACT.run(found.program, train))
+    assert EXACT.mean(before) < 0.5
+    assert EXACT.mean(after) == 1.0
+    assert found.loss == mean_loss(after) < mean_loss(before)
+    for name in ("answer.branches.colour.bias", "answer.branches.hue.bias"):
+        values = found.program.parameters[name].value
+        assert isinstance(values, tuple)
+        assert values[2] < values[0]
+
+
+def test_a_run_of_a_vote_is_put_right_by_the_biases_of_its_branches() -> None:
+    outcome, _ = optimized(biased_script, "3000calls", ["bias"], start=pooled())
+    assert [trace.score for trace in outcome.best_dev] == [1.0] * 48
+
+
+def test_a_proposer_plays_where_the_incumbent_suits_it() -> None:
+    def script(request: Request, prompt: str) -> Answer:
+        """Mostly right where demonstrations are shown."""
+        assert isinstance(request, Score)
+        seen = re.findall(r"Text: (.* is (\w+))", prompt)
+        text, colour = seen[-1]
+        known = len(seen) > 1 and seed_of(text) % 5
+        return [1.0 if known and word.strip() == colour else 0.0 for word in request.continuations]
+
+    outcome, _ = optimized(script, "1500calls", ["labelled_demos", "order_demos"])
+    first = min(play.round for play in outcome.plays if play.proposer == "order_demos")
+    accepted = [row.round for row in outcome.candidates if row.accepted]
+    assert first > accepted[0], "there is nothing to put in order before demonstrations are accepted"
 
 
 def test_a_bias_for_a_label_never_seen_stays_finite() -> None:

@@ -21,7 +21,7 @@ from engine.cli.session import (
     with_model,
     with_runtime,
 )
-from engine.errors import ContentError, ModelError, ModelMissing, UsageError
+from engine.errors import ContentError, ModelError, UsageError
 from engine.feedback.declared import declared_objective
 from engine.inference.runtime import Runtime
 from engine.optim.acceptance import fewest_examples
@@ -142,10 +142,10 @@ def _embeds(task: Task) -> bool:
         return False
     try:
         check_embedder(EMBEDDER, task.folder)
-    except (ModelMissing, ModelError):
-        if names != (ALL,):
-            raise
-        return False
+    except ModelError as error:
+        if names == (ALL,):
+            return False
+        raise type(error)(f"{NearestDemosProposer.name}: {error}") from None
     return True
 
 

@@ -86,7 +86,7 @@ class RoundPlan:
 
     @classmethod
     def of(cls, calls_left: int, proposers: int, dev: int) -> "RoundPlan":
-        """Two fifths of the calls for proposers, a seventh for screening, a fifth for the race, within sense.
+        """Two fifths of the calls for proposers, a seventh for screening, an eighth for the race, within sense.
 
         Few calls go to few proposers, so that each can do its work: a search that is cut short finds next to nothing.
         """
@@ -96,7 +96,7 @@ class RoundPlan:
             players=players,
             allowance=max(1, share // players),
             screening=min(120, max(24, calls_left // 7 // (_PROPOSALS * players))),
-            racers=min(_MOST_RACERS, max(2, calls_left // 5 // max(1, dev))),
+            racers=min(_MOST_RACERS, max(2, calls_left // 8 // max(1, dev))),
         )
 
 
