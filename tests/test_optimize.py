@@ -16,7 +16,6 @@ from engine.optim.calibration import fit_bias
 from engine.optim.history import Proposer
 from engine.optim.loop import Outcome, Setting, optimize
 from engine.optim.proposers import PROPOSERS, make_proposers
-from engine.optim.racing import best_finished, race
 from engine.program.graph import Program
 from engine.program.layer import Input
 from engine.program.layers import Predict
@@ -145,17 +144,6 @@ def test_a_run_where_no_row_fits_is_an_error() -> None:
         setting = Setting("run", program(), examples(9, "train"), examples(9, "dev"), METRICS["exact_match"], [], 0)
         with pytest.raises(ContentError, match="not one dev example"):
             optimize(setting, runtime, Meter(Budget.parse("1m"), runtime.usage), Silent())
-
-
-def test_a_race_drops_losers_early_and_finishes_the_best() -> None:
-    good = program().replace({"colour.bias": (2.5, 2.5, -2.5)})
-    bad = program().replace({"colour.bias": (0.0, 0.0, 9.0)})
-    with Runtime({"task": ScriptedBackend(biased_script)}, Store(":memory:")) as runtime:
-        flow = race([bad, good], examples(100, "dev"), METRICS["exact_match"], np.random.default_rng(0))
-        runners = runtime.run(flow)
-    assert best_finished(runners) == 1
-    assert runners[1].finished
-    assert len(runners[0].traces) == 25
 
 
 def test_levels_of_acceptance_never_add_up_to_more_than_alpha() -> None:

@@ -35,7 +35,11 @@ def fewest_examples() -> int:
     return math.ceil(math.log2(2 / ALPHA))
 
 
+def level_of(round: int, raced: int) -> float:
+    """What one of `raced` candidates of round `round` (from 1) may spend."""
+    return ALPHA / (round * (round + 1)) / max(1, raced)
+
+
 def judge(candidate: Sequence[float], incumbent: Sequence[float], round: int, raced: int, rng: Generator) -> Verdict:
     """Test the best of `raced` candidates of round `round` (from 1) against the incumbent, on paired dev scores."""
-    level = ALPHA / (round * (round + 1)) / max(1, raced)
-    return Verdict(paired_permutation_p(candidate, incumbent, rng), level)
+    return Verdict(paired_permutation_p(candidate, incumbent, rng), level_of(round, raced))

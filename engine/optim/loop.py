@@ -28,11 +28,11 @@ from engine.flows import Flow, together
 from engine.forward import forward
 from engine.inference.runtime import Runtime
 from engine.inference.usage import Usage
-from engine.optim.acceptance import Verdict, judge
+from engine.optim.acceptance import Verdict, judge, level_of
 from engine.optim.budgeting import Meter, RoundPlan
 from engine.optim.calibration import bias_parameter, calibrated, unseen
 from engine.optim.history import History, Proposer
-from engine.optim.racing import Runner, best_finished, race
+from engine.optim.racing import DEFAULT, Bar, Runner, best_finished, race
 from engine.program.graph import Program
 from engine.records import Example, Feedback, Trace
 from engine.statistics import mean
@@ -245,15 +245,22 @@ class _Loop:
         self._begin("racing")
         setting = self._setting
         generator = setting.generator("race", self.round)
-        runners = self._drive(race([item.program for item in edited], setting.dev, setting.metric, generator))
+        before = tuple(trace.score for trace in self.dev_traces)
+        bar = Bar(before, level_of(self.round, len(edited)))
+        programs = [item.program for item in edited]
+        runners = self._drive(race(programs, setting.dev, self._forward, _score, DEFAULT, generator, bar))
         winner = best_finished(runners)
-        before = [trace.score for trace in self.dev_traces]
-        verdict = judge(runners[winner].scores, before, self.round, len(runners), generator)
+        verdict = None
         parent = self.incumbent
-        if verdict.accepted:
-            self.incumbent, self.dev_traces = runners[winner].program, runners[winner].traces
+        if winner is not None:
+            verdict = judge(runners[winner].scores, before, self.round, len(runners), generator)
+            if verdict.accepted:
+                self.incumbent, self.dev_traces = runners[winner].program, runners[winner].traces
         for index, (item, runner) in enumerate(zip(edited, runners, strict=True)):
             self._record(item, parent, runner, verdict if index == winner else None)
+
+    def _forward(self, program: Program, examples: Sequence[Example]) -> Flow[list[Trace]]:
+        return forward(program, examples, self._setting.metric)
 
     def _record(self, edited: _Edited, parent: Program, runner: Runner | None, verdict: Verdict | None) -> None:
         row = CandidateRow(
@@ -285,3 +292,7 @@ class _Loop:
 
     def _watch(self, usage: Usage, open_requests: int) -> None:
         self._watcher.progress(usage, open_requests, self._meter)
+
+
+def _score(trace: Trace) -> float:
+    return trace.score
