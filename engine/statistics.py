@@ -4,6 +4,7 @@ Everything takes plain sequences of floats, one score an example, and returns nu
 number that its caller did not hand over as a generator.
 """
 
+import functools
 import math
 from collections.abc import Sequence
 
@@ -101,6 +102,7 @@ def exact_permutation_p(differences: NDArray[np.int64]) -> float:
     return float(chances.sum())
 
 
+@functools.lru_cache(maxsize=4096)
 def _binomial_tail(wins: int, trials: int) -> float:
     """P(at least `wins` heads in `trials` fair tosses)."""
     return float(sum(math.comb(trials, k) for k in range(wins, trials + 1)) / 2**trials)

@@ -29,7 +29,7 @@ from engine.tasks.metrics import METRICS
 DATA = Path(__file__).parents[1] / ".." / "shared" / "data"
 PROGRAMS, ROWS = 24, 200
 
-_CALIBRATION, _SIZES = 48, (0, 4, 8, 12)
+_CALIBRATION, _SIZES = 48, (0, 4, 8, 12)  # demonstrations a program
 _METRIC = METRICS["exact_match"]
 _INSTRUCTIONS: Mapping[str, tuple[str, ...]] = {
     "trec": (
@@ -73,12 +73,6 @@ class Recording:
     name: str
     scores: NDArray[np.float64]
     losses: NDArray[np.float64]
-
-    def drawn(self, runners: int, rng: Generator) -> "Recording":
-        """Some of the programs, on the rows in another order."""
-        chosen = rng.permutation(len(self.scores))[:runners]
-        order = rng.permutation(self.scores.shape[1])
-        return Recording(self.name, self.scores[chosen][:, order], self.losses[chosen][:, order])
 
 
 def recorded(names: Sequence[str], folder: Path, data: Path, model: str) -> list[Recording]:

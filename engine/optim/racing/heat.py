@@ -24,14 +24,16 @@ class Heat:
         self._high = [_followed(before.values[runner], further.get(runner, 0), before.most) for runner in runners]
         self._stays = set(before.racing) if bar is None else set()
         self._fails: set[int] = set()
-        for runner in before.racing:
-            self._hold_up(runner)
+        if bar:
+            for runner in before.racing:
+                self._hold_up(bar, runner)
 
     def see(self, runner: int, row: int, values: Sequence[float]) -> None:
         """Note values of a runner, from the given row on."""
         self._low[runner][row : row + len(values)] = values
         self._high[runner][row : row + len(values)] = values
-        self._hold_up(runner)
+        if self._bar and runner not in self._stays and runner not in self._fails:
+            self._hold_up(self._bar, runner)
 
     def out(self, losses: Mapping[int, float] | None = None) -> set[int]:
         """Who is out. `losses` are the mean losses of those whose values are all known."""
@@ -42,14 +44,12 @@ class Heat:
         ties = tuple((losses or {}).get(runner, np.nan) for runner in runners)
         return self._fails | set(self._policy.beaten(self._before, Prospect(tuple(low), tuple(high), ties)))
 
-    def _hold_up(self, runner: int) -> None:
+    def _hold_up(self, bar: Bar, runner: int) -> None:
         """Hold the bar up to a runner whose fate before it is open."""
-        if self._bar is None or runner in self._stays or runner in self._fails:
-            return
         least, most = self._before.least, self._before.most
-        if not self._bar.within_reach(self._high[runner], least, most):
+        if not bar.within_reach(self._high[runner], least, most):
             self._fails.add(runner)
-        elif self._bar.within_reach(self._low[runner], least, most):
+        elif bar.within_reach(self._low[runner], least, most):
             self._stays.add(runner)
 
 
