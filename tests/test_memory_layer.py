@@ -1,7 +1,7 @@
 """Memory: what it reads and writes, how it goes from example to example, what it may know, and where it is kept."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -64,7 +64,7 @@ class WordOverlap:
             found = [Passage(str(place), "", "", "", scores[place]) for place in best]
             reply(key, Completion(passages=tuple(found)))
 
-    def cancel(self) -> None:
+    def cancel(self, keys: Collection[str] | None = None) -> None:
         """Nothing is ever unfinished."""
 
     def close(self) -> None:

@@ -48,12 +48,19 @@ class Objective:
         surprise = cross_entropy(trace) or 0.0
         gained = weights.metric * trace.score + weights.judge * mean(answers) + weights.steps * mean(steps)
         paid = weights.cross_entropy * surprise + weights.tokens * trace.tokens / _TOKENS
-        return gained - paid - (weights.seconds * trace.seconds if weights.seconds else 0.0)
+        value = gained - paid - (weights.seconds * trace.seconds if weights.seconds else 0.0)
+        return max(self.least, value)
 
     @property
     def most(self) -> float:
         """What no execution's value can be above."""
-        return self.weights.metric + self.weights.judge + self.weights.steps
+        return self.weights.metric + self.weights.judge + self.weights.steps or 1.0
+
+    @property
+    def least(self) -> float:
+        """What no execution's value can be below: costs count for at most as much as all that can be gained."""
+        weights = self.weights
+        return -self.most if weights.cross_entropy or weights.tokens or weights.seconds else 0.0
 
     def values(self, traces: Sequence[Trace]) -> list[float]:
         """`value` of each."""

@@ -27,14 +27,14 @@ from engine.feedback.objective import Objective
 from engine.flows import Flow, observed, together
 from engine.inference.runtime import Runtime
 from engine.inference.usage import Usage
-from engine.optim.acceptance import Verdict, judge
+from engine.optim.acceptance import Verdict, judge, level_of
 from engine.optim.allocation import Play, chosen
 from engine.optim.budgeting import Meter, RoundPlan
 from engine.optim.calibration import biased
 from engine.optim.history import Candidate, History, Proposal, Proposer
 from engine.optim.pareto import front
 from engine.optim.pricing import price
-from engine.optim.racing import Runner, best_finished, race
+from engine.optim.racing import DEFAULT, Bar, Runner, best_finished, race
 from engine.optim.screening import measured, probe
 from engine.program.graph import Program
 from engine.program.layer import calls_of
@@ -272,19 +272,19 @@ class _Loop:
         racing = self._racers(edited, plan)
         runners: list[Runner] = []
         verdict: Verdict | None = None
-        winner = -1
+        winner: int | None = None
         before = self.incumbent
         if racing:
             self._begin("racing")
             setting = self._setting
             generator = setting.generator("race", self.round)
-            runners = self._drive(race([item.program for item in racing], setting.dev, setting.objective, generator))
-            winner = best_finished(runners, setting.objective)
-            verdict = self._judged(runners[winner], len(runners), generator)
+            runners = self._drive(self._race([item.program for item in racing], generator))
+            winner = best_finished(runners)
+            verdict = None if winner is None else self._judged(runners[winner], len(runners), generator)
         ran = {id(item): runner for item, runner in zip(racing, runners, strict=True)}
         for item in edited:
             runner = ran.get(id(item))
-            won = runner is not None and runner is runners[winner]
+            won = runner is not None and winner is not None and runner is runners[winner]
             self._record(turns[item.player].proposer.name, item, runner, verdict if won else None, before)
         self.plays += [self._play(turn, number, edited, ran) for number, turn in enumerate(turns)]
 
@@ -299,6 +299,13 @@ class _Loop:
                 racing.append(index)
                 left -= cost
         return [edited[index] for index in sorted(racing)]
+
+    def _race(self, programs: Sequence[Program], generator: Generator) -> Flow[list[Runner]]:
+        """A race on dev; whoever cannot beat the program as given any more drops out."""
+        dev, objective = self._setting.dev, self._setting.objective
+        bar = Bar(tuple(objective.values(self.candidates[0].traces)), level_of(self.round, len(programs)))
+        least, most = objective.least, objective.most
+        return race(programs, dev, objective.run, objective.value, DEFAULT, generator, bar, least=least, most=most)
 
     def _judged(self, runner: Runner, raced: int, generator: Generator) -> Verdict:
         values = self._setting.objective.values
@@ -322,7 +329,7 @@ class _Loop:
             edits=_changed(item.parent.program, item.program),
             train_loss=item.train_loss,
             accepted=verdict is not None and verdict.accepted,
-            gain=objective.mean(runner.traces) - objective.mean(before.traces[: len(runner.traces)]) if runner else 0.0,
+            gain=_gain(objective, runner.traces, before.traces) if runner else 0.0,
         )
         self.candidates.append(candidate)
         if candidate.accepted:
@@ -383,6 +390,12 @@ def _changed(parent: Program, program: Program) -> dict[str, Any]:
         for name, parameter in program.parameters.items()
         if name not in before or before[name].value != parameter.value
     }
+
+
+def _gain(objective: Objective, traces: Sequence[Trace], before: Sequence[Trace]) -> float:
+    """By how much the mean value of some executions is above that of earlier ones of the same examples."""
+    values = {trace.example.id: objective.value(trace) for trace in before}
+    return mean([objective.value(trace) - values[trace.example.id] for trace in traces])
 
 
 def _tokens(completions: Sequence[Completion]) -> int:
