@@ -259,6 +259,13 @@ def test_the_highest_bound_sees_the_next_block_and_margins_close_with_the_rows()
     assert Ucb(doubt=0.001).heat(Standing(tuple(full), (0, 1, 2), 40), True) == {1: 10}
 
 
+def test_where_the_bar_took_out_whoever_is_likely_the_best_a_race_by_bounds_is_over() -> None:
+    values = (np.array([1.0] * 9 + [0.0]), np.array([1.0, 0.0] * 5), np.array([0.0] * 10))
+    assert Ucb().heat(Standing(values, (0, 1, 2), 40), True) == {0: 10}
+    assert Ucb().heat(Standing(values, (1, 2), 40), True) == {}
+    assert Ucb().heat(Standing(values, (0, 1), 40), True) == {0: 10}, "nobody need fear one that is far behind"
+
+
 def known(values: Values, losses: Sequence[float] | None = None) -> Prospect:
     return Prospect(tuple(values), tuple(values), tuple(losses or [0.5] * len(values)))
 

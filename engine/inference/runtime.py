@@ -206,9 +206,9 @@ class _Session:
         for completion in answers:
             self._count(frame, completion)
         if ended and given_up:
-            read, written = sum(one.prompt_tokens for one in answers), sum(one.generated_tokens for one in answers)
-            shares = (total * given_up // len(ended) for total in (read, written))
-            self._count(frame, Completion(prompt_tokens=next(shares), generated_tokens=next(shares)))
+            read = sum(completion.prompt_tokens for completion in answers) * given_up // len(ended)
+            written = sum(completion.generated_tokens for completion in answers) * given_up // len(ended)
+            self._count(frame, Completion(prompt_tokens=read, generated_tokens=written))
 
     def _count(self, frame: _Frame, completion: Completion) -> None:
         if frame.unsettled is None:

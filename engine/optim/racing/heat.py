@@ -1,7 +1,7 @@
 """A heat in progress: what is known of the runners while their calls come back, and who is out whatever else comes.
 
-Two things take a runner out: the policy, because of its rivals, and the bar. One that the bar takes out is nobody's
-rival; while that is open, the others can neither count on it nor forget it. All that is said here about a heat in
+Two things take a runner out: the policy, because of its rivals, and the bar. One that the bar takes out in a heat beats
+nobody in it; while that is open, the others can neither count on it nor forget it. All that is said here of a heat in
 progress holds for every way in which it can end, so it makes no difference how much of it was known when.
 """
 
