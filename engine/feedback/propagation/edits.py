@@ -22,9 +22,16 @@ _INK = OneOf(((0x21, 0x7E), (0xA1, 0x167F), (0x3041, 0xD7FF)))  # no kind of spa
 
 
 def editable(program: Program, also: Collection[str] = ()) -> dict[str, Parameter]:
-    """The parameters that one answer can change: texts, code, choices, numbers, and those that are named in `also`."""
+    """The parameters that one answer can change: texts, code, choices, numbers, and those that are named in `also`.
+
+    How many demonstrations are the nearest is none of them where there is no pool.
+    """
     found: dict[str, Parameter] = {}
-    for name, parameter in program.parameters.items():
+    parameters = program.parameters
+    no_pool = {f"{name.removesuffix('demos')}nearest" for name, one in parameters.items() if _is_set(one)}
+    for name, parameter in parameters.items():
+        if name in no_pool and name not in also:
+            continue
         match parameter:
             case Text() | Source():
                 can = True
@@ -37,6 +44,10 @@ def editable(program: Program, also: Collection[str] = ()) -> dict[str, Paramete
         if can:
             found[name] = parameter
     return found
+
+
+def _is_set(parameter: Parameter) -> bool:
+    return isinstance(parameter, Demos) and not parameter.nearest
 
 
 def limits(parameter: Parameter) -> str:
