@@ -55,12 +55,13 @@ def evaluate(
     run: str = "",
     watch: Watch | None = None,
 ) -> Evaluation:
-    """Run a program over examples and score it.
+    """Run a program over examples and score it. The store remembers the program, to read its traces by.
 
     Raises:
         ContentError: not one example could be answered.
     """
     before = runtime.usage.copy()
+    runtime.store.put_program(program.fingerprint, program.to_mapping())
     traces = runtime.run(forward(program, examples, metric), run=run, watch=watch)
     failed = sum(trace.prediction.error is not None for trace in traces)
     if traces and failed == len(traces):

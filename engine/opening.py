@@ -1,6 +1,6 @@
 """Opening a runtime: a model by name, a store, and the services that layers ask for."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from engine.errors import LocalgradError
@@ -56,12 +56,18 @@ def check_outside(program: Program, folder: Path, where: Callable[[str], str]) -
     Raises:
         UsageError, ContentError, ModelError: it is not there, or cannot be used.
     """
+    for need, error in absences(program, folder):
+        raise type(error)(f"{where(need.name)}: {error}") from None
+
+
+def absences(program: Program, folder: Path) -> Iterator[tuple[Outside, LocalgradError]]:
+    """What a program needs beside itself and is not there, or cannot be used, and why."""
     tools = ToolService(folder)
     for need in program.outside:
         try:
             _check(need, folder, tools)
         except LocalgradError as error:
-            raise type(error)(f"{where(need.name)}: {error}") from None
+            yield need, error
 
 
 def _check(need: Outside, folder: Path, tools: ToolService) -> None:

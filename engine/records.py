@@ -256,6 +256,15 @@ class Prediction:
 
 
 @dataclass(frozen=True, slots=True)
+class Judgement:
+    """What a judge found of one step, or of the answer where `node` is empty: a value in [0, 1], and why it is low."""
+
+    node: str
+    value: float
+    said: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Trace:
     """One forward pass of one program over one example, with its score in [0, 1]; NaN where none was asked for."""
 
@@ -264,6 +273,7 @@ class Trace:
     steps: tuple[Step, ...]
     prediction: Prediction
     score: float
+    judgements: tuple[Judgement, ...] = ()
 
     @property
     def tokens(self) -> int:
@@ -274,6 +284,25 @@ class Trace:
     def seconds(self) -> float:
         """Seconds of all its calls, each from its start to its end; companions in a batch make them longer."""
         return sum(step.seconds for step in self.steps)
+
+
+RemarkKind = Literal["gradient", "judge", "attribution", "failure", "loss"]
+
+
+@dataclass(frozen=True, slots=True)
+class Remark:
+    """What feedback said about one execution. `node` is what it is about: `node`, `node.field` or `node.parameter`.
+
+    What is about a part goes on from there as its step is named (`answer.steps.plan`, `gate.of 1`) or its parameter
+    (`answer.of.instruction`). `value` is the number behind the words, if there is one; the store keeps finite ones.
+    """
+
+    program: str
+    example: Example
+    node: str
+    kind: RemarkKind
+    text: str
+    value: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

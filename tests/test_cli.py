@@ -236,6 +236,31 @@ def test_runs_are_listed_newest_first(cli: Cli, task: Path) -> None:
     assert all(name in shown for name in names)
 
 
+def test_runs_and_executions_of_a_task_are_its_own(cli: Cli, task: Path, tmp_path: Path) -> None:
+    mine = cli("optimize", task, "--budget", "150calls", "--json").json
+    assert cli("eval", task).code == cli("run", task, "-i", "text=The lamp is teal").code == 0
+    assert cli("run", mine["program"], "-i", "text=The lamp is red").code == 0
+    (tmp_path / "other.yaml").write_text(task.read_text("utf-8").replace("name: ", "name: not-"), "utf-8")
+    assert cli("eval", tmp_path / "other.yaml").code == 0
+    other = tmp_path / "other.yaml"
+    assert [run["run"] for run in cli("runs", task, "--json").json["runs"]] == [mine["run"]]
+    assert cli("runs", other, "--json").json["runs"] == []
+    assert "no runs yet of task not-" in cli("runs", other).out
+    assert [run["run"] for run in cli("runs", other, "--all", "--json").json["runs"]] == [mine["run"]]
+
+    def listed(*arguments: Any) -> list[str]:
+        return [row["run"] for row in cli("trace", "list", "--limit", "9999", "--json", *arguments).json["traces"]]
+
+    name = mine["task"]
+    fingerprint = mine["baseline"]["fingerprint"]
+    assert {*listed(task)} == {mine["run"], f"eval-{name}-{fingerprint}", f"run-{name}"}
+    assert listed(task) == listed(mine["program"]), "a saved program goes by the name of its task"
+    assert {*listed(other)} == {f"eval-not-{name}-{fingerprint}"}
+    assert len(listed(task)) + len(listed(other)) == len(listed(task, "--all"))
+    every = cli("trace", "list", task, "--failures", "--json").json
+    assert every["failed"] >= sum(cluster["count"] for cluster in every["failures"]) > 0
+
+
 def leave_unfinished(task: Path, name: str, status: str) -> None:
     """Make a run look as it would had its process died."""
     with Store(task.parent / ".localgrad" / "store.db") as store:
@@ -279,6 +304,23 @@ def test_diff_shows_what_a_run_changed(cli: Cli, task: Path) -> None:
     assert cli("diff", "--task", task).out == cli("diff", task).out == shown.out
     changes = cli("diff", folder, "--json").json["changes"]
     assert set(changes["colour.bias"]["best"]) == set(COLOURS)
+
+
+def test_the_front_of_a_run_is_saved_to_run_and_compare(cli: Cli, task: Path) -> None:
+    body = cli("optimize", task, "--json").json
+    front = body["front"]
+    assert len({row["fingerprint"] for row in front}) == len(front) > 0
+    assert all(row["tokens"] > 0 and row["seconds"] >= 0 for row in front)
+    assert max(row["dev"] for row in front) >= body["best"]["dev"]
+    folder = Path(body["program"]).parent
+    assert sorted(row["program"] for row in front) == sorted(map(str, folder.glob("candidate-*.yaml")))
+    best = next(row for row in front if row["fingerprint"] == body["best"]["fingerprint"])
+    assert Path(best["program"]).read_bytes() == Path(body["program"]).read_bytes()
+    assert cli("run", best["program"], "-i", "text=The lamp is teal").out == "teal\n"
+    same = cli("diff", folder, "--json").json["changes"]
+    other = cli("diff", best["program"], "--json").json["changes"]
+    name = Path(best["program"]).stem
+    assert {key: change[name] for key, change in other.items()} == {key: change["best"] for key, change in same.items()}
 
 
 def test_diff_names_the_runs_it_knows(cli: Cli, task: Path) -> None:

@@ -321,6 +321,11 @@ def test_prose_is_a_line_of_sentences() -> None:
     assert prose(240) == r'root ::= [A-Z] [^\n\x00-\x1f]{10,240} [.] "\n"?'
 
 
+def test_prose_may_have_to_begin_with_certain_words() -> None:
+    root = prose(240, ["Read", 'Say "so"'])
+    assert root == r'root ::= ("Read " | "Say \"so\" ") [a-z] [^\n\x00-\x1f]{10,240} [.] "\n"?'
+
+
 # ── regular expressions ──────────────────────────────────────────────────────────────────────────
 
 ATOMS = st.sampled_from(

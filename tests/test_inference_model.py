@@ -22,10 +22,13 @@ import llama_cpp
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from support_inference import answers, keyed, precise_copy
+from support_inference import PATIENCE_S, answers, keyed, precise_copy
 
 from engine.inference.chat import ChatTemplate
 from engine.inference.local.backend import LlamaBackend
+from engine.inference.local.cells import _GRAVE
+from engine.inference.local.context import USABLE_SEQUENCES, LlamaContext
+from engine.inference.local.jobs import Job
 from engine.inference.local.llama import LlamaModel
 from engine.inference.models import find_model
 from engine.program.critique import ONE_SENTENCE
@@ -587,6 +590,60 @@ def test_a_cancelled_backend_goes_on_with_new_requests(precise: LlamaBackend) ->
     assert replies.empty(), "a cancelled request is never answered"
     precise.cancel()
     assert texts(answers(precise, [question])) == expected
+
+
+def test_what_is_cancelled_by_its_key_frees_its_cells_and_changes_no_bit_of_the_rest(embedded: LlamaBackend) -> None:
+    """Texts in their streams, texts and scores in the unified cache, in line and under way."""
+    assert embedded.policy.deterministic
+    writes: list[Request] = [ask_in_chat(f"Write a story about the number {number}.", 24) for number in range(6)]
+    long: list[Request] = [
+        ask_in_chat("word " * 500 + f"and {number}", 24) for number in range(2)
+    ]  # no stream is so long
+    scores: list[Request] = [chat_score(message, TEAMS) for message in MESSAGES[:4]]
+    requests = [*writes, *long, *scores]
+    kept = [request for number, request in enumerate(requests) if number % 2]
+    expected = answers(embedded, kept)
+    replies: queue.SimpleQueue[tuple[str, Completion]] = queue.SimpleQueue()
+    keys = keyed(embedded, requests)
+    asked = [(key, embedded.prepare(request)) for key, request in zip(keys, requests, strict=True)]
+    before = embedded.computed_tokens()
+    embedded.submit(asked, lambda key, completion: replies.put((key, completion)))
+    while embedded.computed_tokens() < before + 300:
+        time.sleep(0.01)
+    embedded.cancel(keys[::2])
+    held = embedded._compute.call(lambda: {job.key for job in _jobs(embedded)})
+    assert held <= set(keys[1::2]), "neither waiting nor begun"
+    assert held, "it was in time"
+    arrived = dict(replies.get(timeout=PATIENCE_S) for _ in range(len(kept)))
+    early = arrived.keys() - keys[1::2]
+    arrived |= dict(replies.get(timeout=PATIENCE_S) for _ in early)
+    found = [arrived[key] for key in keys[1::2]]
+    assert texts(found) == texts(expected)
+    assert [one.loglikelihoods for one in found] == [one.loglikelihoods for one in expected]
+    assert embedded._compute.call(lambda: _cells_of_jobs(embedded)) == (0, 0)
+    again = answers(embedded, kept)
+    assert texts(again) == texts(expected)
+    assert [one.loglikelihoods for one in again] == [one.loglikelihoods for one in expected]
+    assert replies.empty(), "a cancelled request is never answered"
+
+
+def _jobs(backend: LlamaBackend) -> list[Job]:
+    scheduler, writer = backend._runner._scheduler, backend._runner._writer
+    return [*scheduler._waiting, *scheduler._running, *writer._waiting, *(text.job for text in writer._texts)]
+
+
+def _cells_of_jobs(backend: LlamaBackend) -> tuple[int, int]:
+    """How many sequences hold something, beside shared beginnings and what waits to be given back; how many streams."""
+    cells, context = backend._runner._scheduler._cells, backend._runner._scheduler._context
+    shared = {node.sequence for node in cells.tree} | {_GRAVE}
+    streams = backend._runner._writer._context
+    assert streams is not None
+    holding = [n for n in range(USABLE_SEQUENCES) if n not in shared and _holds(context, n)]
+    return len(holding), sum(_holds(streams, n) for n in range(backend._runner._writer._streams))
+
+
+def _holds(context: LlamaContext, sequence: int) -> bool:
+    return llama_cpp.llama_memory_seq_pos_max(context._memory, sequence) >= 0
 
 
 _QUEUING = """

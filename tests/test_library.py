@@ -1,13 +1,13 @@
 """Stock architectures: each is an ordinary program, runs to its end, and leaves everything it did in its trace."""
 
 import inspect
-import json
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from support_library import FUNCTIONS, made
 
 from engine.errors import ContentError
 from engine.forward import example_from, forward
@@ -26,27 +26,7 @@ from engine.retrieval.opening import open_embedder
 from engine.retrieval.recipe import Recipe, write_recipe
 from engine.tasks.metrics import METRICS
 
-FUNCTIONS = json.dumps([{"name": "fly", "parameters": {"type": "object", "properties": {"to": {"type": "string"}}}}])
-CHECK = {"layer": "run_code", "on_error": "text", "outputs": ["check"]}
-SETTINGS: Mapping[str, Mapping[str, Any]] = {
-    "nearest_demos": {"nearest": 2, "demos": [{"inputs": {"question": q}, "outputs": {"answer": q}} for q in "abcd"]},
-    "reflexion": {"check": CHECK, "max_tokens": 40},
-    "rag": {"index": "kb"},
-    "hybrid_rag": {"index": "kb"},
-    "multi_hop_rag": {"index": "kb"},
-    "react": {"index": "kb", "tools": ["tools.py:double"], "steps": 3},
-    "router": {"experts": {"maths": "Answer with a number.", "words": "Answer in words."}},
-    "classify_then_answer": {"kinds": ["maths", "words"]},
-    "text_to_sql": {"database": "shop.db"},
-    "tree_of_thoughts": {"depth": 1, "branch": 2},
-    "self_consistency": {"n": 3},
-}
 LEAST_CALLS = {"self_consistency": 4, "ensemble": 3, "multi_hop_rag": 2, "plan_and_solve": 2, "router": 2}
-
-
-def made(name: str) -> Program:
-    inputs = ("functions", "question") if name == "tool_call" else ("question",)
-    return architecture(name, inputs, **SETTINGS.get(name, {}))
 
 
 def all_steps(steps: tuple[Step, ...]) -> Iterator[Step]:

@@ -1,7 +1,7 @@
 """Memory: what it reads and writes, how it goes from example to example, what it may know, and where it is kept."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support_layers import Script, done, gradients, round_trip, run
+from support_optim import EXACT
 
 import engine
 from engine.cli import run as localgrad
@@ -22,7 +23,7 @@ from engine.forward import bind, forward, unrolled
 from engine.inference.runtime import Runtime
 from engine.inference.scripted import Answer, ScriptedBackend
 from engine.inference.service import Prepared, Reply
-from engine.optim.racing import race
+from engine.optim.racing import DEFAULT, race
 from engine.program.critique import Gradients
 from engine.program.drawing import as_text
 from engine.program.event import Event
@@ -64,7 +65,7 @@ class WordOverlap:
             found = [Passage(str(place), "", "", "", scores[place]) for place in best]
             reply(key, Completion(passages=tuple(found)))
 
-    def cancel(self) -> None:
+    def cancel(self, keys: Collection[str] | None = None) -> None:
         """Nothing is ever unfinished."""
 
     def close(self) -> None:
@@ -338,7 +339,8 @@ def test_runs_of_several_programs_with_memory_go_side_by_side_over_all_of_dev() 
     second = first.replace({"memory.k": 1})
     dev = asked(*(f"question {number}" for number in range(60)))
     with Runtime({"task": ScriptedBackend(echo)}, Store(":memory:")) as runtime:
-        runners = runtime.run(race([first, second], dev, METRICS["exact_match"], np.random.default_rng(0)))
+        rng = np.random.default_rng(0)
+        runners = runtime.run(race([first, second], dev, EXACT.run, EXACT.value, DEFAULT, rng))
     assert [list(runner.traces) for runner in runners] == [passes(program, dev)[0] for program in (first, second)]
 
 

@@ -2,7 +2,7 @@
 
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -215,7 +215,7 @@ class Seen:
         else:
             self._inner.submit(asked, reply)
 
-    def cancel(self) -> None: ...
+    def cancel(self, keys: Collection[str] | None = None) -> None: ...
 
     def close(self) -> None: ...
 

@@ -18,7 +18,6 @@ from engine.optim.calibration import calibrated, fit_bias
 from engine.optim.history import Proposer
 from engine.optim.loop import Outcome, Setting, optimize
 from engine.optim.proposers import PROPOSERS, make_proposers
-from engine.optim.racing import best_finished, race
 from engine.program.graph import Program
 from engine.program.layer import Input
 from engine.program.layers import Predict, Vote
@@ -148,17 +147,6 @@ def test_a_run_where_no_row_fits_is_an_error() -> None:
             optimize(setting, runtime, Meter(Budget.parse("1m"), runtime.usage), Silent())
 
 
-def test_a_race_drops_losers_early_and_finishes_the_best() -> None:
-    good = program().replace({"colour.bias": (2.5, 2.5, -2.5)})
-    bad = program().replace({"colour.bias": (0.0, 0.0, 9.0)})
-    with Runtime({"task": ScriptedBackend(biased_script)}, Store(":memory:")) as runtime:
-        flow = race([bad, good], examples(100, "dev"), EXACT, np.random.default_rng(0))
-        runners = runtime.run(flow)
-    assert best_finished(runners, EXACT) == 1
-    assert runners[1].finished
-    assert len(runners[0].traces) == 25
-
-
 def test_levels_of_acceptance_never_add_up_to_more_than_alpha() -> None:
     rng = np.random.default_rng(0)
     spent = sum(3 * judge([1.0], [0.0], [0.0], round, 3, rng).level for round in range(1, 500))
@@ -262,7 +250,7 @@ def test_a_round_plan_spends_a_part_of_what_is_left() -> None:
         assert plan.players * plan.allowance <= calls // 2
         assert 24 <= plan.screening <= 120
         assert 2 <= plan.racers <= 4
-        assert plan.players == 1 or plan.allowance >= 600
+        assert plan.players == 1 or plan.allowance >= 300
 
 
 def test_proposers_drop_what_is_cut_off_empty_or_unchanged() -> None:

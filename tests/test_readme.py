@@ -10,13 +10,19 @@ from pathlib import Path
 
 import pytest
 import yaml
+from conftest import TaskMaker
 
 from engine.cli import run
+from engine.feedback.declared import declared_objective
+from engine.optim.proposers import PROPOSERS, make_proposers
+from engine.program.declared import declared_program
 from engine.program.graph import Program
 from engine.program.layer import LAYERS, Outside
 from engine.program.layers import Predict
 from engine.program.library import architecture_nodes
 from engine.store.store import Store
+from engine.tasks.metrics import load_metric
+from engine.tasks.splits import load_splits
 from engine.tasks.taskfile import load_task
 
 ROOT = Path(__file__).parents[1]
@@ -30,7 +36,7 @@ def blocks(language: str) -> list[str]:
 def test_readme_has_the_blocks_that_are_tested() -> None:
     assert len(blocks("python")) == 2
     assert len(blocks("console")) == 2
-    assert len(blocks("yaml")) == 5
+    assert len(blocks("yaml")) == 6
 
 
 def test_the_task_in_readme_is_valid(tmp_path: Path) -> None:
@@ -52,6 +58,18 @@ def test_the_programs_in_readme_are_valid(number: int) -> None:
     if "architecture" in declared:
         declared = architecture_nodes(declared.pop("architecture"), ("question",), declared)
     assert Program.from_mapping(declared).outside == (Outside("index", "kb"),)
+
+
+def test_the_objective_in_readme_is_valid(make_task: TaskMaker) -> None:
+    declared = {
+        "passages": {"layer": "predict", "inputs": ["question"], "instruction": "Find passages."},
+        "kind": {"layer": "predict", "inputs": ["question", "passages"], "instruction": "Name it.", "choices": "auto"},
+    }
+    task = load_task(make_task(program=declared, **yaml.safe_load(blocks("yaml")[5])))
+    program = declared_program(task, load_splits(task))
+    objective = declared_objective(task, program, load_metric(task))
+    assert (objective.most, list(objective.steps)) == (2.0, ["passages"])
+    assert len(make_proposers(task.file.optimize.proposers)) == len(PROPOSERS)
 
 
 @pytest.fixture

@@ -754,6 +754,28 @@ def test_after_a_cancel_no_reply_comes_and_the_next_requests_are_answered(
     assert len(server.asked("/chat/completions")) <= 5, "what had not begun is never asked"
 
 
+def test_what_is_cancelled_by_its_key_gets_no_reply_and_the_rest_does(server: FakeServer, open_model: Opener) -> None:
+    server.faults = [hanging]
+    backend = open_model(parallel=2)
+    replies: queue.SimpleQueue[str] = queue.SimpleQueue()
+    texts = {"under way": "hang 1", "kept": "x", "in line": "y", "last": "z"}
+    asked = [(key, backend.prepare(say(text))) for key, text in texts.items()]
+    backend.submit(asked[:1], lambda key, completion: replies.put(key))
+    while not server.asked("/chat/completions"):
+        time.sleep(0.01)
+    server.delay_s = 0.3
+    backend.submit(asked[1:], lambda key, completion: replies.put(key))
+    backend.cancel(["under way", "in line", "unknown"])
+    assert [replies.get(timeout=PATIENCE_S) for _ in range(2)] == ["kept", "last"]
+    server.faults = []
+    server.released.set()
+    backend.submit(asked[2:3], lambda key, completion: replies.put(key))
+    assert replies.get(timeout=PATIENCE_S) == "in line", "it can be asked again"
+    assert replies.empty()
+    prompts = [body["messages"][-1]["content"] for body in server.asked("/chat/completions")]
+    assert sorted(prompts) == ["hang 1", "x", "y", "z"]
+
+
 def test_a_cancel_ends_the_waiting_between_two_tries(server: FakeServer, open_model: Opener) -> None:
     server.faults = [failing(1, 503)]
     backend = open_model(Patience(delay_s=60.0, longest_delay_s=60.0), parallel=1)

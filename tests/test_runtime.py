@@ -1,6 +1,6 @@
 """The runtime on scripted backends: what is asked together is asked once, nothing is used before it is stored."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,7 @@ class Closing(ScriptedBackend):
 
     closed = cancelled = 0
 
-    def cancel(self) -> None:
+    def cancel(self, keys: Collection[str] | None = None) -> None:
         self.cancelled += 1
 
     def close(self) -> None:
@@ -292,7 +292,7 @@ class Interrupted(ScriptedBackend):
             raise KeyboardInterrupt
         super().submit(asked, reply)
 
-    def cancel(self) -> None:
+    def cancel(self, keys: Collection[str] | None = None) -> None:
         self.cancelled += 1
 
 

@@ -1,9 +1,5 @@
 """On a terminal of 80 columns nothing is torn, and a process told to stop by SIGTERM saves and says how to go on."""
 
-import contextlib
-import json
-import os
-import pty
 import re
 import signal
 import subprocess
@@ -14,41 +10,16 @@ from pathlib import Path
 import pytest
 from rich.cells import cell_len
 from support_cli import Cli
+from support_terminal import ENVIRONMENT, on_a_terminal
 
-from engine.records import Example, Prediction, Step, Trace
+from engine.program.graph import Program
+from engine.program.layer import Input
+from engine.program.layers import Predict
+from engine.records import Example, Prediction, Remark, Step, Trace
 from engine.store.rows import RunRow
 from engine.store.store import Store
 
-ROOT = Path(__file__).parents[1]
-ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
 RUN = "support-routing-20260301-123000-ab12"
-
-
-COMMANDS = """
-import fcntl, json, struct, sys, termios
-from engine.cli import run
-for columns, arguments in json.loads(sys.argv[1]):
-    fcntl.ioctl(1, termios.TIOCSWINSZ, struct.pack("HHHH", 50, columns, 0, 0))
-    assert run(arguments) == 0
-    print("=====", flush=True)
-"""
-
-
-def on_a_terminal(*commands: tuple[int, list[str]]) -> list[list[str]]:
-    """The lines that commands print on terminals of so many columns, without colours and spaces at the end."""
-    ours, theirs = pty.openpty()
-    environment = {name: value for name, value in ENVIRONMENT.items() if name not in ("COLUMNS", "LINES", "NO_COLOR")}
-    process = [sys.executable, "-c", COMMANDS, json.dumps(commands)]
-    with subprocess.Popen(process, stdin=theirs, stdout=theirs, env=environment) as running:
-        os.close(theirs)
-        said = b""
-        with contextlib.suppress(OSError):  # what Linux says once the other side is closed
-            while part := os.read(ours, 65536):
-                said += part
-        os.close(ours)
-    assert running.returncode == 0
-    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", said.decode()).replace("\r\n", "\n")
-    return [[line.rstrip() for line in part.split("\n") if line.strip()] for part in text.split("=====")[:-1]]
 
 
 @pytest.fixture
@@ -63,8 +34,14 @@ def store(tmp_path: Path) -> Path:
     with Store(path) as opened:
         opened.put_run(run)
         opened.put_run(replace(run, id=RUN.replace("1230", "1231"), status="interrupted", report={}))
-        trace = Trace("f" * 24, example, (replace(step, steps=(inner,)),), Prediction("Oslo " * 50), 0.25)
-        opened.commit([], [trace], run=RUN)
+        program = Program(Predict("Say it.")(Input("question")))
+        opened.put_program(program.fingerprint, program.to_mapping())
+        trace = Trace(program.fingerprint, example, (replace(step, steps=(inner,)),), Prediction("Oslo " * 50), 0.25)
+        said = [
+            Remark(trace.program, example, "answer.steps.plan.instruction", "gradient", "Name the city alone. " * 20),
+            Remark(trace.program, example, "answer", "judge", "首都" * 40, -1.5),
+        ]
+        opened.commit([], [trace], RUN, said)
     return path
 
 
@@ -72,14 +49,17 @@ def test_tables_and_trees_keep_to_the_width_of_the_terminal(store: Path) -> None
     with Store(store) as opened:
         (row,) = opened.traces()
     place = ["--store", str(store)]
-    narrow, wide, listed, shown, full = on_a_terminal(
+    narrow, wide, listed, failures, shown, full, spread = on_a_terminal(
         (80, ["runs", *place]),
         (120, ["runs", *place]),
         (80, ["trace", "list", *place]),
+        (80, ["trace", "list", "--failures", *place]),
         (80, ["trace", "show", row.id[:6], *place]),
         (80, ["trace", "show", row.id[:6], "--full", *place]),
+        (120, ["trace", "show", row.id[:6], *place]),
     )
-    assert max(cell_len(line) for lines in (narrow, listed, shown, full) for line in lines) <= 80
+    assert max(cell_len(line) for lines in (narrow, listed, failures, shown, full) for line in lines) <= 80
+    assert 80 < max(cell_len(line) for line in spread) <= 120
     assert narrow[0].split() == ["run", "status", "dev", "%", "test", "%"], "what matters least is left out"
     assert len(narrow) == 4, "a head, a rule and two runs"
     assert narrow[-1].split() == [RUN, "done", "16.0", "→", "16.0", "15.7", "→", "15.7"]
@@ -87,7 +67,10 @@ def test_tables_and_trees_keep_to_the_width_of_the_terminal(store: Path) -> None
     assert len(listed) == 2, "a head and an execution"
     assert listed[1].startswith(row.id[:10])
     assert listed[1].endswith("…")
-    for tree in (shown, full):
+    assert [line.split() for line in failures[1:]] == [
+        ["1", "answer", "wrong", "answer:", "too", "long", row.id[:10], "train-1"]
+    ]
+    for tree in (shown, full, spread):
         assert all(re.match(r"[│├└ ]", line) for line in tree[1:]), "what goes on in the next line stays in the tree"
 
 
@@ -111,7 +94,7 @@ def started(tmp_path: Path, cli: Cli, name: str, phase: str, *arguments: str) ->
 
 
 def test_sigterm_saves_an_optimization_and_says_how_to_go_on(tmp_path: Path, cli: Cli) -> None:
-    code, said = started(tmp_path, cli, "optimize", "feedback", "--model", "scripted:5ms", "--budget", "4000calls")
+    code, said = started(tmp_path, cli, "optimize", "proposing", "--model", "scripted:5ms", "--budget", "4000calls")
     assert code == 143, said
     assert "Traceback" not in said
     last = said.splitlines()[-1]

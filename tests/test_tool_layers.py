@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from support_layers import Script, done, gradients, round_trip
 
 from engine import Input, Program, bind, open_runtime
@@ -14,7 +16,9 @@ from engine.errors import ContentError, UsageError
 from engine.inference.service import Service
 from engine.program.layer import Layer
 from engine.program.layers import Agent, Tool, ToolCall
+from engine.program.tools.written import read_functions
 from engine.records import Generate, Request, Role, Step
+from engine.sandbox.service import SandboxService
 from engine.tools.service import ToolService
 
 TOOLS = '''
@@ -41,6 +45,27 @@ def fail(text: str) -> str:
 def finish(text: str) -> str:
     """Has a name that is taken."""
     return text
+'''
+BY_NAME = "a call gives every argument by its name: no * and no /"
+OWN = '''
+import re
+
+
+def numbers(text: str, most: int = 9) -> list[float]:
+    """The numbers in a text.
+
+    At most so many.
+    """
+    return [_read(found) for found in re.findall(r"[0-9]+", text)][:most]
+
+
+def _read(text):
+    return int(text)
+
+
+def total(values: list[int]) -> int:
+    """Add numbers."""
+    return sum(values)
 '''
 DECLARED = json.dumps(
     [
@@ -233,6 +258,81 @@ def test_a_tool_with_a_name_the_agent_uses_is_refused(services: Mapping[Role, Se
     assert step.error == "tool 'tools.py:finish': 'finish' is a name that the agent uses itself: rename it"
 
 
+def test_an_agent_may_have_functions_of_its_own_which_run_in_the_sandbox(tmp_path: Path) -> None:
+    sandbox = SandboxService(tmp_path)
+    asked: list[str] = []
+    turns = (
+        turn("Read it.", "numbers", text="17 and 25"),
+        turn("Add.", "total", values=[17, 25]),
+        turn("Again.", "total", values=[]),
+        turn("Done.", "finish", answer="42"),
+    )
+
+    def script(request: Generate) -> str:
+        asked.append(str(request.prompt))
+        return turns[len(asked) - 1]
+
+    step = done(Agent(source=OWN), Script({"": script}), {"sandbox": sandbox}, question="17 + 25?")
+    sandbox.close()
+    assert step.outputs == {"answer": "42"}
+    assert [inner.outputs["observation"] for inner in step.steps[1:-1:2]] == ["[17, 25]", "42", "0"]
+    assert all(len(inner.calls) == 1 for inner in step.steps)
+    assert "- numbers(text: str, most: int = 9): The numbers in a text." in asked[0]
+    assert "_read" not in asked[0]
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        ("import os\n    return os.environ['HOME']", "RuntimeError"),
+        ("return [0] * 10**10", "memory limit"),
+        ("return open('/etc/passwd').read()", "PermissionError"),
+        ("return nobody(1)", "NameError"),
+    ],
+)
+def test_what_a_function_of_its_own_may_not_do_is_an_observation(tmp_path: Path, body: str, says: str) -> None:
+    sandbox = SandboxService(tmp_path)
+    script = as_agent(turn("Try.", "spy"), turn("No.", "finish", answer="-"))
+    step = done(Agent(source=f"def spy():\n    {body}\n"), script, {"sandbox": sandbox}, question="Q")
+    sandbox.close()
+    assert step.outputs == {"answer": "-"}
+    assert step.steps[1].outputs["observation"].startswith("error: ")
+    assert says in step.steps[1].outputs["observation"]
+
+
+def test_an_agents_functions_are_a_weight_that_holds_only_what_can_be_called() -> None:
+    program = Program(Agent(("tools.py:add",), source=OWN)(Input("question")))
+    assert program.parameters["answer.source"].value == OWN
+    emptied = program.replace({"answer.source": " \n"})
+    assert emptied == Program(Agent(("tools.py:add",))(Input("question")))
+    for wrong in ("def f(:", "def f(): pass\ndef f(): pass", "def f(a, /): pass", "@x\ndef f(): pass", 3):
+        with pytest.raises(ContentError, match=r"^answer\.source: "):
+            program.replace({"answer.source": wrong})
+    alone = Program(Agent(source=OWN)(Input("question")))
+    with pytest.raises(ContentError, match="an agent needs tools"):
+        alone.replace({"answer.source": ""})
+
+
+def test_a_function_of_its_own_with_a_taken_name_is_refused(services: Mapping[Role, Service]) -> None:
+    for name in ("finish", "add"):
+        layer = Agent(("tools.py:add",), source=f"def {name}(x: int):\n    return x")
+        step = done(layer, Script({}), services, question="Q")
+        assert step.error is not None
+        assert step.error.endswith(("stands twice: give every tool a name of its own", "rename it")), step.error
+
+
+@settings(max_examples=25)
+@given(st.text(max_size=40), st.text(max_size=40))
+def test_any_source_is_read_or_refused_in_one_line(before: str, after: str) -> None:
+    source = f"{before}def f(a: int):\n    return a{after}"
+    said = ""
+    try:
+        read_functions(source)
+    except ContentError as error:
+        said = str(error)
+    assert "\n" not in said
+
+
 def test_an_agents_instruction_is_criticized_with_its_turns_in_view(services: Mapping[Role, Service]) -> None:
     script = as_agent(turn("Add first.", "add", a=2, b=3), turn("Now I know.", "finish", answer="six"))
     layer = Agent(("tools.py:add",))
@@ -262,6 +362,7 @@ def test_an_agent_costs_a_call_a_turn() -> None:
         ToolCall(functions="functions"),
         Agent(("tools.py:add",), steps=2),
         Agent(index="kb"),
+        Agent(source=OWN),
     ],
 )
 def test_they_are_written_and_read_alike(layer: Layer) -> None:
@@ -271,7 +372,12 @@ def test_they_are_written_and_read_alike(layer: Layer) -> None:
 @pytest.mark.parametrize(
     ("spec", "says"),
     [
-        ({"layer": "agent"}, "an agent needs tools (your functions) or an index to search"),
+        (
+            {"layer": "agent"},
+            "an agent needs tools (your functions), an index to search, or a source with functions",
+        ),
+        ({"layer": "agent", "source": "def f(:"}, "source: line 1: no Python: invalid syntax"),
+        ({"layer": "agent", "source": "def f(*a):\n    pass"}, f"source: line 1: f: {BY_NAME}"),
         ({"layer": "agent", "index": "kb", "steps": 0}, "steps: expected a number from 1 to 20, found 0"),
         ({"layer": "tool_call"}, "give either tools (your functions) or functions (the input that declares them)"),
         ({"layer": "tool_call", "tools": "x.py:f"}, "tools: expected a list, found 'x.py:f'"),

@@ -6,7 +6,7 @@ import math
 from dataclasses import replace
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import apsw
 import pytest
@@ -16,14 +16,17 @@ from support_cli import Cli, complaint
 from support_layers import Script
 
 from engine.cli.execution import Branch, Layout
+from engine.evaluation import evaluate
+from engine.feedback.backward import backward
 from engine.forward import forward
 from engine.inference.runtime import Runtime
 from engine.inference.scripted import ScriptedBackend
 from engine.program.graph import Program
 from engine.program.layer import Input
 from engine.program.layers import Predict, Sequential
-from engine.records import Call, Completion, Example, Passage, Prediction, Step, Trace
+from engine.records import Call, Completion, Example, Passage, Prediction, Remark, RemarkKind, Step, Trace
 from engine.store.keys import canonical
+from engine.store.rows import RunRow
 from engine.store.store import Store
 from engine.store.traces import TraceRow, trace_id
 from engine.tasks.metrics import METRICS
@@ -130,6 +133,70 @@ def test_a_trace_is_found_by_its_whole_name_and_names_by_their_beginning(store: 
     assert store.trace(names[0][:5]) is None
 
 
+REMARK = st.builds(
+    Remark,
+    program=st.sampled_from(["p", "q"]),
+    example=st.builds(Example, st.sampled_from(["e1", "e2"]), st.just({"question": "q", "a": ""}), st.just(("x",))),
+    node=TEXT,
+    kind=st.sampled_from(get_args(RemarkKind)),
+    text=TEXT,
+    value=st.none() | NUMBER,
+)
+
+
+@settings(max_examples=40)
+@given(st.lists(REMARK, max_size=8), st.integers(1, 3))
+def test_remarks_come_back_as_they_were_made_however_often_they_are_made(remarks: list[Remark], times: int) -> None:
+    traces = [
+        Trace(p, Example(e, {"a": "", "question": "q"}, ("x",)), (), Prediction("y"), 0.0)
+        for p in "pq"
+        for e in ("e1", "e2")
+    ]
+    with Store(":memory:") as store:
+        for _ in range(times):
+            store.commit([], traces, "r", remarks)
+        for row in store.traces():
+            mine = [
+                one for one in remarks if (one.program, one.example.id) == (row.trace.program, row.trace.example.id)
+            ]
+            last = {(one.node, one.kind, one.text): one for one in mine}
+            assert store.remarks(row.id) == list(last.values())
+        store.commit([], traces, "another run")
+        assert [store.remarks(row.id) for row in store.traces(run="another")] == [[], [], [], []]
+
+
+def test_a_remark_waits_for_its_trace_and_keeps_finite_numbers(store: Store) -> None:
+    remark = Remark("f1", simple().example, "answer", "judge", "yes", math.inf)
+    store.commit([], [], "r", [remark, replace(remark, text="no", value=0.25)])
+    name = trace_id("r", "f1", "e1", canonical({"question": "q"}))
+    assert store.remarks(name) == []
+    store.commit([], [simple()], "r")
+    assert [(one.text, one.value) for one in store.remarks(name)] == [("yes", None), ("no", 0.25)]
+    assert store.remarks("") == []
+
+
+def test_traces_of_a_task_are_those_of_its_runs_evaluations_and_answers(store: Store) -> None:
+    for name, task in (("trec-1", "trec"), ("trec-x-1", "trec-x")):
+        store.put_run(RunRow(name, "optimize", task, "p", "f", 0, {}))
+    for number, run in enumerate(
+        ("trec-1", "trec-x-1", "eval-trec-f1", "eval-trec-x-f1", "eval-trec-f2", "run-trec", "run-trec-x", "run", "")
+    ):
+        store.commit([], [simple(f"e{number}", score=number / 8)], run=run)
+    assert [row.run for row in store.traces(task="trec")] == ["run-trec", "eval-trec-f1", "trec-1"]
+    assert [row.run for row in store.traces(task="trec-x")] == ["run-trec-x", "eval-trec-x-f1", "trec-x-1"]
+    assert [row.run for row in store.traces(task="trec", run="eval", below=0.5)] == ["eval-trec-f1"]
+    assert len(store.traces()) == 9
+    assert [run.id for run in store.runs("trec")] == ["trec-1"]
+    assert store.runs("tre") == store.traces(task="tre") == []
+
+
+def test_traces_below_a_score_are_those_that_scored_less_and_those_without_an_answer(store: Store) -> None:
+    store.commit([], [simple("e1"), simple("e2", score=0.5), simple("e3", error="no", score=math.nan)])
+    store.commit([], [simple("e4", score=math.nan)])
+    assert [row.trace.example.id for row in store.traces(below=1.0)] == ["e3", "e2"]
+    assert [row.trace.example.id for row in store.traces(below=0.5)] == ["e3"]
+
+
 def test_a_failed_call_can_be_looked_at_but_is_never_reused(store: Store) -> None:
     failed = Call("k", "m", "generate", "{}", "p", Completion(key="k", error="out of memory", prompt_tokens=3))
     store.commit([failed])
@@ -197,6 +264,30 @@ def test_a_store_of_version_1_is_brought_up_to_date_with_every_trace_named(tmp_p
         assert again[0].id == rows[2].id
     with Store(path) as store:
         assert store.traces() == again
+
+
+def test_a_store_of_version_2_takes_remarks_on_the_traces_it_has(tmp_path: Path) -> None:
+    path = tmp_path / "store.db"
+    connection = apsw.Connection(str(path))
+    connection.create_scalar_function("trace_id", lambda *values: trace_id(*values), 4)
+    for number, name in enumerate(("0001_first.sql", "0002_traces.sql"), start=1):
+        script = (resources.files("engine.store") / "migrations" / name).read_text("utf-8")
+        connection.execute(f"{script}; PRAGMA user_version = {number}").fetchall()
+    name = trace_id("r1", "f1", "e1", canonical({"question": "q"}))
+    connection.execute(
+        "INSERT INTO traces (id, run, program, example, origin, inputs, accepted, steps, prediction, score) "
+        "VALUES (?, 'r1', 'f1', 'e1', 'rows.jsonl:1', '{\"question\":\"q\"}', '[\"a\"]', '[]', '{\"text\":\"a\"}', 0)",
+        (name,),
+    )
+    connection.close()
+    remark = Remark("f1", simple().example, "answer.instruction", "gradient", "Be brief.")
+    with Store(path) as store:
+        (row,) = store.traces()
+        assert store.remarks(row.id) == []
+        store.commit([], [], "r1", [remark])
+    with Store(path) as store:
+        assert store.traces() == [row], "the trace is as it was"
+        assert store.remarks(row.id) == [remark]
 
 
 # ── drawn ────────────────────────────────────────────────────────────────────────────────────────
@@ -315,6 +406,47 @@ def test_a_model_s_calls_are_drawn_with_tokens_answers_and_prompts_where_wanted(
     assert found(drawn(step, calls=(wrote,)), "n", "generate", "wrote").text == "Os\nlo (at its cap)"
 
 
+def test_what_feedback_said_stands_beside_what_it_is_about() -> None:
+    plan = Step("steps.plan", {"question": "q"}, {"plan": "p"})
+    step = Step("answer", {"question": "q"}, {"answer": "a"}, steps=(plan, Step("of 1", {}, {}), Step("of 10", {}, {})))
+    said: list[tuple[str, RemarkKind, str, float | None]] = [
+        ("answer.instruction", "gradient", "Be brief. " * 40, None),
+        ("answer.steps.plan.instruction", "gradient", "Plan\nbetter.", None),
+        ("answer.steps.plan.plan", "gradient", "It should be short.", None),
+        ("answer.of 1", "judge", "no", -1.25),
+        ("answer.of.demos", "attribution", "the first", 0.5),
+        ("answer.answer", "loss", "Oslo is right.", 1.0),
+        ("answer", "failure", "wrong answer: other", None),
+        ("later.instruction", "gradient", "Never reached.", None),
+        ("answer", "attribution", "", -0.125),
+    ]
+    trace = Trace("f", Example("e1", {"question": "q"}, ("a",)), (step,), Prediction("a"), 0.5)
+    remarks = [Remark("f", trace.example, *one) for one in said]
+    row = TraceRow("0123", "", "r", trace)
+    short, full = Layout({}, remarks=remarks).tree(row), Layout({}, full=True, remarks=remarks).tree(row)
+    (node,) = (inner for inner in short.branches if inner.label == "answer" and inner.heavy)
+    assert [(inner.label, inner.text) for inner in found(node, "feedback").branches[:4]] == [
+        ("failure", "wrong answer: other"),
+        ("loss on answer", "1 · Oslo is right."),
+        ("attribution on of.demos", "+0.5 · the first"),
+        ("attribution", "-0.125"),
+    ]
+    assert labels(node)[-1] == "feedback"
+    last = found(node, "feedback").branches[-1]
+    assert (last.label, last.text) == ("gradient on instruction", f"{('Be brief. ' * 40)[:320].rstrip()}…")
+    (whole,) = (inner for inner in full.branches if inner.label == "answer" and inner.heavy)
+    assert found(whole, "feedback").branches[-1].text == "Be brief. " * 40
+    inner = found(node, "steps.plan", "feedback")
+    assert [(one.label, one.text) for one in inner.branches] == [
+        ("gradient on instruction", "Plan ⏎ better."),
+        ("gradient on plan", "It should be short."),
+    ]
+    assert found(node, "of 1", "feedback", "judge").text == "-1.25 · no"
+    assert labels(found(node, "of 10")) == []
+    assert found(short, "feedback", "gradient on later.instruction").text == "Never reached."
+    assert labels(short)[-2:] == ["score", "feedback"]
+
+
 # ── the command ──────────────────────────────────────────────────────────────────────────────────
 
 
@@ -400,3 +532,115 @@ def test_the_nearest_store_is_looked_in_and_an_empty_one_says_so(cli: Cli, trace
     with Store(tmp_path / "empty.db"):
         pass
     assert "no executions yet" in cli("trace", "list", "--store", tmp_path / "empty.db").out
+
+
+# ── what went wrong ──────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+def failing(tmp_path: Path) -> Path:
+    """A store with a task's evaluation: a choice that is right once, wrong three times and once too long to read."""
+    path = tmp_path / ".localgrad" / "store.db"
+    program = Program(Predict("Say what is asked for.", choices=("person", "place"))(Input("question"), name="kind"))
+    examples = [
+        *(Example(f"row-{number}", {"question": f"Where is {number}?"}, ("person",)) for number in range(3)),
+        Example("row-3", {"question": "Where?"}, ("place",)),
+        Example("a-row-with-a-long-name", {"question": "word " * 9000}, ("place",)),
+    ]
+    with Runtime({"task": ScriptedBackend(Script({"Say what": [-2.0, -0.5], "Say it.": "a"}))}, Store(path)) as runtime:
+        evaluate(program, examples, METRICS["exact_match"], runtime, run=f"eval-capitals-{program.fingerprint}")
+        runtime.run(backward(program, [row.trace for row in runtime.store.traces()]), run=runtime.store.traces()[0].run)
+        runtime.run(forward(Program(Predict("Say it.")(Input("question"))), examples[:1], METRICS["exact_match"]))
+    (tmp_path / "task.yaml").write_text(TASK.format("capitals"))
+    (tmp_path / "other.yaml").write_text(TASK.format("other"))
+    return path
+
+
+TASK = """
+version: 1
+name: {}
+model: scripted
+data: {{train: {{path: rows.jsonl}}, inputs: {{question: question}}, target: label}}
+program: {{kind: {{layer: predict, inputs: [question], instruction: "Say what is asked for."}}}}
+"""
+
+
+def test_failures_are_listed_where_they_went_wrong_alike(cli: Cli, failing: Path, tmp_path: Path) -> None:
+    listed = cli("trace", "list", "--failures", "--store", failing, "--json").json
+    assert (listed["failed"], listed["unknown"]) == (5, 1)
+    wrong, long = listed["failures"]
+    assert (wrong["node"], wrong["kind"], wrong["label"], wrong["count"]) == (
+        "kind",
+        "wrong label",
+        "person → place",
+        3,
+    )
+    assert wrong["description"] == 'kind (3 times): it chose "place" where "person" is right'
+    assert (long["kind"], long["examples"]) == ("failed call", ["a-row-with-a-long-name"])
+    by_example = names(cli, "--store", failing, "--run", "eval")
+    assert wrong["traces"] == [by_example[example] for example in wrong["examples"]]
+    done = cli("trace", "list", "--failures", "--store", failing)
+    head, first, second = done.out.splitlines()
+    assert head.split() == ["count", "node", "kind", "look", "at", "examples"]
+    assert first.split()[:6] == ["3", "kind", "wrong", "label:", "person", "→"]
+    assert f"{wrong['traces'][0][:10]}  row-2 row-1 row-0" in first
+    assert second.rstrip().endswith("a-row-with-a-…")
+    assert "1 failed execution left out: the program is not in this store" in complaint(done, 0)
+    short = cli("trace", "list", tmp_path / "task.yaml", "--failures", "--limit", "1")
+    assert short.out.splitlines()[-1] == "1 more kind of failure; --limit shows them"
+    assert short.err == "", "of this task every program is known"
+    long_only = cli("trace", "list", "--failures", "--failed", "--store", failing, "--json").json
+    assert [cluster["kind"] for cluster in long_only["failures"]] == ["failed call"]
+
+
+def test_without_failures_or_executions_there_is_one_clear_line(cli: Cli, failing: Path, tmp_path: Path) -> None:
+    with Store(tmp_path / "empty.db"):
+        pass
+    for arguments, line in (
+        (["--store", tmp_path / "empty.db"], "no executions yet; localgrad eval TASK leaves some"),
+        (["--store", failing, "--run", "nothing"], "none of these"),
+        ([tmp_path / "other.yaml"], "no executions yet of task other"),
+    ):
+        done = cli("trace", "list", "--failures", *arguments)
+        assert (done.code, done.out.count("\n")) == (0, 1)
+        assert line in done.out
+    empty = cli("trace", "list", "--failures", "--store", tmp_path / "empty.db", "--json").json
+    assert empty == {"failed": 0, "unknown": 0, "failures": []}
+    with Store(tmp_path / "right.db") as store:
+        store.commit([], [simple()])
+    done = cli("trace", "list", "--failures", "--store", tmp_path / "right.db")
+    assert done.out == "none of these executions is known to have failed\n"
+
+
+def test_an_execution_is_shown_with_what_feedback_said(cli: Cli, failing: Path) -> None:
+    by_example = names(cli, "--store", failing, "--run", "eval")
+    lines = [
+        line.lstrip("│├└─ ") for line in cli("trace", "show", by_example["row-0"], "--store", failing).out.splitlines()
+    ]
+    place = lines.index("feedback")
+    assert lines[place:] == [
+        "feedback",
+        "failure: wrong label: person → place",
+        'loss on answer: 1 · The answer was "place", but "person" is right.',
+        "gradient on instruction: change instruction",
+        "answer: place",
+        "score: 0",
+    ]
+    shown = cli("trace", "show", by_example["row-0"], "--store", failing, "--json").json["remarks"]
+    assert [(one["node"], one["kind"], one["value"]) for one in shown] == [
+        ("kind", "failure", None),
+        ("kind.answer", "loss", 1.0),
+        ("kind.instruction", "gradient", None),
+    ]
+    right = cli("trace", "show", by_example["row-3"], "--store", failing)
+    assert "feedback" not in right.out
+    assert cli("trace", "show", by_example["row-3"], "--store", failing, "--json").json["remarks"] == []
+
+
+def test_executions_of_other_tasks_are_listed_with_all_alone(cli: Cli, failing: Path, tmp_path: Path) -> None:
+    assert len(names(cli, tmp_path / "task.yaml")) == 5
+    assert names(cli, tmp_path / "other.yaml") == {}
+    other = cli("trace", "list", tmp_path / "other.yaml").out
+    assert "no executions yet of task other (--all lists those of others); localgrad eval TASK leaves some" in other
+    every = cli("trace", "list", tmp_path / "other.yaml", "--all", "--json").json["traces"]
+    assert len(every) == len(cli("trace", "list", "--store", failing, "--json").json["traces"]) == 6

@@ -14,7 +14,7 @@ from engine.errors import ContentError
 from engine.program.graph import Program
 from engine.program.layer import Input, perform
 from engine.program.layers import Predict, TreeSearch
-from engine.program.preference import rightness
+from engine.program.preference import Judged, rightness
 from engine.records import Chat, Completion, Generate, Plain, Request, Score, Step
 
 PROPOSE = Predict("Think on.", output="thought", temperature=0.8)
@@ -59,7 +59,8 @@ def test_beam_continues_the_best_of_each_level_and_answers_from_the_best_of_the_
     assert step.steps[-1].node == "answer"
     assert step.steps[-1].inputs == {"question": "Q", "thoughts": "divide\nby three"}
     assert (step.outputs, step.value) == ({"answer": "41"}, 2.0)
-    assert len(step.calls) == 4, "the judgements are the search's own calls"
+    assert [len(inner.calls) for inner in step.steps] == [2, 2, 2, 2, 1], "a judgement stands with its thought"
+    assert step.calls == ()
 
 
 def test_a_wider_beam_finds_what_a_narrow_one_cannot_see() -> None:
@@ -102,7 +103,7 @@ def test_what_repeats_or_says_nothing_is_dropped_unjudged() -> None:
     step = done(SEARCH, script(tree, VALUES), question="Q")
     assert [value for _, _, value in names(step)] == [-1.0, None, None, None]
     assert step.steps[-1].inputs["thoughts"] == "add", "the best so far"
-    assert len(step.calls) == 1
+    assert [len(inner.calls) for inner in step.steps] == [2, 1, 1, 1, 1]
 
 
 def test_without_any_thought_the_answer_is_given_all_the_same() -> None:
@@ -138,7 +139,7 @@ def test_a_state_that_cannot_be_judged_is_dropped() -> None:
     drawn = [finished(inner, Completion("k", text=f"thought {number}")) for number, inner in enumerate(level.flows)]
     judged: Any = flow.send(drawn)
     values = [finished(inner, Completion("k", error="too long")) for inner in judged.flows]
-    assert values == [None, None]
+    assert values == [Judged(error="too long")] * 2
     asked: Any = flow.send(values)
     assert isinstance(asked, Generate)
     assert thoughts_in(asked) == ""
@@ -262,7 +263,7 @@ def test_beam_keeps_the_best_of_each_level_within_its_bound(
     assert step.steps[-1].inputs["thoughts"] == best
     assert drawn == len(proposals) <= nodes
     assert step.value == max((inner.value for inner in proposals if says(inner, best)), default=None)
-    assert cost_calls(search) >= drawn + len(step.calls) + 1
+    assert cost_calls(search) >= sum(len(inner.calls) for inner in step.steps)
 
 
 @given(SMALL, SMALL, st.integers(1, 14), st.integers(0, 5))
@@ -290,7 +291,7 @@ def test_best_first_always_continues_the_best_open_state(depth: int, branch: int
         tried.append(state)
     assert not rest, "nothing is drawn after the search has ended"
     assert step.steps[-1].inputs["thoughts"] == state[0]
-    assert cost_calls(search) >= len(proposals) + len(step.calls) + 1
+    assert cost_calls(search) >= sum(len(inner.calls) for inner in step.steps)
 
 
 def says(inner: Step, thoughts: str) -> bool:

@@ -16,6 +16,7 @@ _COMMANDS = {
     "doctor": "See whether everything this machine needs is there.",
     "models": "List models.",
     "tune": "Find the fastest way to run a model here.",
+    "check": "See what is wrong with a task before it is run.",
     "run": "Answer with a program.",
     "eval": "Score a program on a split of a task.",
     "optimize": "Make a task's program better, and prove it.",

@@ -11,9 +11,10 @@ from engine.cli import terminal
 from engine.cli.options import Common, common_options
 from engine.cli.runs import existing_store
 from engine.errors import ContentError, UsageError
+from engine.optim.run import BEST
 from engine.program.graph import Program
 from engine.program.parameters import Bias, Demos, Notes, Parameter, Text
-from engine.program.saved import is_saved_program
+from engine.program.saved import is_saved_program, load_saved
 from engine.program.userlayers import load_layers
 from engine.store.rows import RunRow
 from engine.store.store import Store
@@ -26,19 +27,23 @@ from engine.store.store import Store
 def command(given: str | None, task_file: Path | None, common: Common) -> int:
     """Show what a run changed between baseline and best.
 
-    RUN is a run's id, its folder or its saved program. With a TASK, or with nothing, it is the last finished run.
+    RUN is a run's id, its folder or its saved program. With a TASK, or with nothing, it is the last finished run. With
+    another of its saved programs, such as candidate-3.yaml, that one takes the place of the best.
     """
     name, task, store = _place(given, task_file, common.store)
     with existing_store(task, store) as opened:
         run = _find(opened, name, task)
         before, after = (_program(opened, run, which) for which in ("baseline", "best"))
+    other = _other_program(given)
+    after = other or after
     changes = {
         key: (before.parameters[key], value)
         for key, value in after.parameters.items()
         if value != before.parameters[key]
     }
     if common.as_json:
-        body = {key: {"baseline": _plain(old), "best": _plain(new)} for key, (old, new) in changes.items()}
+        which = Path(str(given)).stem if other else "best"
+        body = {key: {"baseline": _plain(old), which: _plain(new)} for key, (old, new) in changes.items()}
         terminal.print_result({"run": run.id, "changes": body})
     elif not changes:
         terminal.say(f"{run.id}: nothing changed; the baseline was kept")
@@ -59,9 +64,17 @@ def _place(given: str | None, task: Path | None, store: str | None) -> tuple[str
     if path.is_file() and not is_saved_program(path):
         return None, path, store
     folder = (path if path.is_dir() else path.parent).resolve()
-    if not (folder / "program.yaml").is_file():
+    if not (folder / BEST).is_file():
         raise UsageError(f"{path}: is not a run's folder; give one, a run's id or a task file")
     return folder.name, task, store or str(folder.parent.parent / "store.db")
+
+
+def _other_program(given: str | None) -> Program | None:
+    """The saved program that was given, unless it is the run's best."""
+    path = Path(given or "")
+    if not path.is_file() or path.name == BEST or not is_saved_program(path):
+        return None
+    return load_saved(path).program
 
 
 def _find(store: Store, name: str | None, task: Path | None) -> RunRow:

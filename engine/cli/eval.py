@@ -10,10 +10,11 @@ import click
 from engine.cli import terminal
 from engine.cli.options import Common, runtime_options
 from engine.cli.progress import evaluating
-from engine.cli.session import check_model, read_work, task_runtime, with_model, with_runtime
+from engine.cli.session import check_model, read_work, task_runtime, tell_findings, with_model, with_runtime
 from engine.errors import UsageError
 from engine.evaluation import Evaluation, evaluate, prediction_row
 from engine.program.saved import load_saved
+from engine.store.traces import evaluation_name
 from engine.tasks.taskfile import load_task
 
 QUALITY_GATE = 3
@@ -49,13 +50,13 @@ def command(
         program.check_inputs(example.inputs) if saved else None
     if out is not None and (out.is_dir() or not out.parent.is_dir()):
         raise UsageError(f"--out {out}: name a file in a folder that is there")
-    with (
-        task_runtime(task, program, common.store) as runtime,
-        evaluating(f"{task.file.name} {split}", len(examples)) as watch,
-    ):
+    with task_runtime(task, program, common.store) as runtime:
         if saved and program_file:
             check_model(saved, runtime, program_file)
-        result = evaluate(program, examples, work.metric, runtime, run=f"eval-{program.fingerprint}", watch=watch)
+        tell_findings(work, program)
+        run = evaluation_name(task.file.name, program.fingerprint)
+        with evaluating(f"{task.file.name} {split}", len(examples)) as watch:
+            result = evaluate(program, examples, work.metric, runtime, run=run, watch=watch)
     if out is not None:
         _write(out, result)
     if common.as_json:

@@ -9,11 +9,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from engine.cli.remarks import by_step
 from engine.cli.terminal import local_time
-from engine.records import Call, Passage, Step
+from engine.records import Call, Passage, Remark, Step
 from engine.store.traces import TraceRow
 
 _SHOWN = 160  # characters of a text
+_SAID = 320  # of what feedback said
 _LINES = 12  # of a block, such as code
 _NUMBERS = 4  # choices with their probabilities
 _OF_MODELS = ("generate", "score")
@@ -32,15 +34,20 @@ class Branch:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Lays executions out. `calls` are those known, by key; `full` cuts nothing and `prompts` adds every prompt."""
+    """Lays executions out. `calls` are those known, by key; `full` cuts nothing and `prompts` adds every prompt.
+
+    `remarks` are what feedback said about the execution.
+    """
 
     calls: Mapping[str, Call]
     full: bool = False
     prompts: bool = False
+    remarks: Sequence[Remark] = ()
 
     def tree(self, row: TraceRow) -> Branch:
-        """The whole execution, its inputs first and its answer and score last."""
+        """The whole execution, its inputs first and its answer and score last; feedback beside what it is about."""
         trace, example = row.trace, row.trace.example
+        said = by_step(self.remarks, trace.steps)
         known = {"written": local_time(row.created), "run": row.run, "program": trace.program}
         place = f"{example.id} ({example.origin})" if example.origin else example.id
         end = [Branch("failed", trace.prediction.error)] if trace.prediction.error else []
@@ -51,15 +58,19 @@ class Layout:
                 Branch("example", place),
                 *(Branch(f"input {name}", self._cut(text)) for name, text in example.inputs.items()),
                 *([Branch("accepted", self._cut(" · ".join(example.accepted)))] if example.accepted else []),
-                *(self._step(step, {}) for step in trace.steps),
+                *(self._step(step, {}, said) for step in trace.steps),
                 *(end or [Branch("answer", self._cut(trace.prediction.text))]),
                 *([] if math.isnan(trace.score) else [Branch("score", f"{trace.score:.4g}")]),
+                *self._feedback("", said),
             ),
             heavy=True,
         )
 
-    def _step(self, step: Step, above: Mapping[str, str]) -> Branch:
+    def _step(
+        self, step: Step, above: Mapping[str, str], said: Mapping[str, Sequence[Remark]], before: str = ""
+    ) -> Branch:
         """A step; of its inputs, those that are the same as in the step around it are only named."""
+        place = f"{before}{step.node}"
         same = [name for name, text in step.inputs.items() if above.get(name) == text and not self.full]
         reads = [Branch(f"reads {name}", self._cut(text)) for name, text in step.inputs.items() if name not in same]
         return Branch(
@@ -68,15 +79,28 @@ class Layout:
             (
                 *reads,
                 *([Branch("reads", f"{', '.join(same)} as above")] if same else []),
-                *(self._step(inner, step.inputs) for inner in step.steps),
+                *(self._step(inner, step.inputs, said, f"{place}.") for inner in step.steps),
                 *(self._call(key) for key in step.calls),
                 *self._numbers(step),
                 *(self._passage(rank, passage) for rank, passage in enumerate(step.passages, 1)),
                 *(Branch(f"gives {name}", self._cut(text)) for name, text in step.outputs.items()),
                 *([Branch("failed", step.error)] if step.error else []),
+                *self._feedback(place, said),
             ),
             heavy=True,
         )
+
+    def _feedback(self, place: str, said: Mapping[str, Sequence[Remark]]) -> Iterator[Branch]:
+        """What was said about a step, and about which of its fields or parameters."""
+        remarks = [self._remark(remark, place) for remark in said.get(place, ())]
+        if remarks:
+            yield Branch("feedback", branches=tuple(remarks))
+
+    def _remark(self, remark: Remark, place: str) -> Branch:
+        about = remark.node.removeprefix(place).lstrip(".")
+        number = "" if remark.value is None else f"{remark.value:{'+' if remark.kind == 'attribution' else ''}.4g}"
+        text = self._cut(remark.text, _SAID) if remark.text.strip() else ""
+        return Branch(f"{remark.kind} on {about}" if about else remark.kind, " · ".join(filter(None, (number, text))))
 
     def _numbers(self, step: Step) -> Iterator[Branch]:
         """Probabilities, and log-likelihoods where there is nothing better or all is wanted."""
@@ -141,14 +165,14 @@ class Layout:
 
     # ── shortening ───────────────────────────────────────────────────────────────────────────────
 
-    def _cut(self, text: str) -> str:
+    def _cut(self, text: str, shown: int = _SHOWN) -> str:
         """A text as it is, or the beginning of it in one line that shows where lines ended."""
         if self.full or not text.strip():
             return text if text.strip() else "(empty)"
-        lines = (" ".join(line.split()) for line in text[: 4 * _SHOWN].split("\n"))
+        lines = (" ".join(line.split()) for line in text[: 4 * shown].split("\n"))
         line = " ⏎ ".join(line for line in lines if line)
-        whole = len(line) <= _SHOWN and len(text) <= 4 * _SHOWN
-        return line if whole else f"{line[:_SHOWN].rstrip(' ⏎')}…"
+        whole = len(line) <= shown and len(text) <= 4 * shown
+        return line if whole else f"{line[:shown].rstrip(' ⏎')}…"
 
     def _block(self, text: str) -> str:
         """A text in its own lines, or the first of them, each cut."""

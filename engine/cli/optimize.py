@@ -1,6 +1,7 @@
 """localgrad optimize: make a task's program better within a budget, and prove it on rows it has never seen."""
 
 import shlex
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,17 @@ from engine.cli import terminal
 from engine.cli.interruption import exit_code
 from engine.cli.options import Common, runtime_options
 from engine.cli.progress import OptimizationProgress
-from engine.cli.session import read_work, state_folder, store_path, task_runtime, with_model, with_runtime
+from engine.cli.session import (
+    read_work,
+    state_folder,
+    store_path,
+    task_runtime,
+    tell_findings,
+    with_model,
+    with_runtime,
+)
 from engine.errors import ContentError, ModelError, UsageError
+from engine.feedback.declared import declared_objective
 from engine.inference.runtime import Runtime
 from engine.optim.acceptance import fewest_examples
 from engine.optim.proposers import ALL, make_proposers
@@ -31,7 +41,7 @@ from engine.tasks.taskfile import load_task, override
 @click.argument("task_file", metavar="TASK", type=click.Path(path_type=Path))
 @click.option("--budget", help="10m, 800calls or 2Mtok.")
 @click.option("--seed", type=click.IntRange(min=0, max=2**63 - 1))
-@click.option("--proposers", help="Comma-separated, in place of those in the task file.")
+@click.option("--proposers", help="Comma-separated, or all; in place of those in the task file.")
 @click.option("--optimizer-model", help="The model that writes critiques and edits.")
 @click.option("--model", help="Another model than the task names.")
 @click.option(
@@ -53,6 +63,7 @@ def command(
     )
     _check_flags(task, budget, names)
     work = read_work(task)
+    objective = declared_objective(task, work.program, work.metric)
     if not work.splits.dev:
         raise UsageError(f"{task_file}: the task has no dev split to decide on")
     if len(work.splits.dev) < fewest_examples():
@@ -63,12 +74,19 @@ def command(
     task, run, resumed = _choose_run(task, common, resume, model, budget)
     run = replace(run, settings={"embeds": _embeds(task), **run.settings})
     try:
-        with task_runtime(_repeatable(task), work.program, common.store) as runtime, OptimizationProgress() as progress:
+        with task_runtime(_repeatable(task), work.program, common.store) as runtime:
+            tell_findings(work, work.program)
             bench = Bench(
-                task, work.splits, work.metric, work.program, runtime, state_folder(task.path, common.store) / "runs",
-                run.settings["embeds"],
-            )  # fmt: skip
-            report = work_on(bench, _as_begun(run, runtime), progress)
+                task=task,
+                splits=work.splits,
+                objective=objective,
+                program=work.program,
+                runtime=runtime,
+                folder=state_folder(task.path, common.store) / "runs",
+                embeds=run.settings["embeds"],
+            )
+            with OptimizationProgress() as progress:
+                report = work_on(bench, _as_begun(run, runtime), progress)
     except KeyboardInterrupt as stopped:
         terminal.complain(f"interrupted and saved; go on with: {_resuming(task_file, seed, common)}")
         return exit_code(stopped)
@@ -154,6 +172,23 @@ def _as_begun(run: RunRow, runtime: Runtime) -> RunRow:
     return replace(run, settings={"identity": identity, **run.settings})
 
 
+def _show_proposers(rows: Sequence[Mapping[str, Any]]) -> None:
+    """What each proposer cost and won."""
+    cells = [
+        [
+            row["name"],
+            str(row["turns"]),
+            *(str(row[name]) for name in ("proposals", "raced", "accepted")),
+            f"{100 * row['gain']:+.1f}" if row["raced"] else "-",
+            f"{row['calls']:,}",
+            f"{row['tokens'] / 1000:,.0f}k",
+        ]
+        for row in rows
+    ]
+    heads = ["proposer", "turns", "proposed", "raced", "accepted", "best on dev", "calls", "tokens"]
+    terminal.table(heads, cells, numbers=range(1, len(heads)))
+
+
 def _show(report: Report) -> None:
     body = report.body
     rows = []
@@ -165,6 +200,8 @@ def _show(report: Report) -> None:
         ]
         rows.append([name, *cells])
     terminal.table(["", "dev", "test"], rows, title=f"{body['task']}: score with 95% interval", numbers=(1, 2))
+    if len(body["proposers"]) > 1:
+        _show_proposers(body["proposers"])
     if not any(row.examples for row in report.outcome.candidates):
         terminal.say("The budget was spent before any candidate could race, so the baseline is kept: give it more.")
     elif not body["accepted"]:
@@ -180,5 +217,8 @@ def _show(report: Report) -> None:
     program = terminal.nearby(report.program_path)
     inputs = " ".join(f'-i {name}="…"' for name in report.outcome.best.inputs)
     terminal.say(f"saved   {program}")
+    if len(body["front"]) > 1:
+        beside = terminal.nearby(report.program_path.with_name("candidate-*.yaml"))
+        terminal.say(f"front   {beside}: {len(body['front'])} in score, tokens and seconds")
     terminal.say(f"look    {terminal.own_name()} diff {terminal.nearby(report.program_path.parent)}")
     terminal.say(f"use     {terminal.own_name()} run {program} {inputs}")

@@ -18,6 +18,7 @@ from engine.program.graph import Program
 from engine.program.recurrence import carries_state
 from engine.program.saved import SavedProgram, is_saved_program, load_saved
 from engine.records import Prediction
+from engine.store.traces import answering_name
 from engine.tasks.rows import Row, json_row, read_rows
 from engine.tasks.schema import RuntimeSettings
 from engine.tasks.taskfile import load_task
@@ -45,13 +46,14 @@ def command(program_file: Path, rows_file: str | None, inputs: tuple[str, ...], 
     if bool(inputs) == (rows_file is not None):
         raise UsageError("give either -i NAME=TEXT for one example, or a FILE of rows or - for standard input")
     saved = _remembering(program_file) if remember else None
-    with _opened(program_file, common) as (program, fields, runtime):
+    with _opened(program_file, common) as (name, program, fields, runtime):
         examples = [_given(inputs, program)] if inputs else _rows(str(rows_file), program, fields)
         given = [example_from(example) for example in examples]
+        runtime.store.put_program(program.fingerprint, program.to_mapping())
         if saved is None:
-            traces = runtime.run(forward(program, given), run="run")
+            traces = runtime.run(forward(program, given), run=answering_name(name))
         else:
-            traces, after = runtime.run(unrolled(program, given), run="run")
+            traces, after = runtime.run(unrolled(program, given), run=answering_name(name))
             if after != saved.program:
                 replace(saved, program=after).save(program_file)
         predictions = [trace.prediction for trace in traces]
@@ -77,16 +79,16 @@ def _remembering(path: Path) -> SavedProgram:
 
 
 @contextmanager
-def _opened(path: Path, common: Common) -> Iterator[tuple[Program, Mapping[str, str], Runtime]]:
-    """The program of a file, which row fields feed its inputs, and a runtime for it."""
+def _opened(path: Path, common: Common) -> Iterator[tuple[str, Program, Mapping[str, str], Runtime]]:
+    """The name of a file's task, its program, which row fields feed its inputs, and a runtime for it."""
     if is_saved_program(path):
         saved = load_saved(path)
         with saved_runtime(saved, path, common.store, RuntimeSettings(**common.runtime)) as runtime:
-            yield saved.program, {name: name for name in saved.program.inputs}, runtime
+            yield saved.name, saved.program, {name: name for name in saved.program.inputs}, runtime
     else:
         work = read_work(with_runtime(load_task(path), common.runtime))
         with task_runtime(work.task, work.program, common.store) as runtime:
-            yield work.program, work.task.file.data.inputs, runtime
+            yield work.task.file.name, work.program, work.task.file.data.inputs, runtime
 
 
 def _given(inputs: Sequence[str], program: Program) -> dict[str, str]:

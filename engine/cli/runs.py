@@ -7,7 +7,7 @@ import click
 
 from engine.cli import terminal
 from engine.cli.options import Common, common_options
-from engine.cli.session import store_path
+from engine.cli.session import store_path, task_name
 from engine.errors import UsageError
 from engine.store.locks import is_live
 from engine.store.rows import RunRow
@@ -16,16 +16,19 @@ from engine.store.store import Store
 
 @click.command("runs")
 @click.argument("task_file", metavar="[TASK]", required=False, type=click.Path(path_type=Path))
+@click.option("--all", "every", is_flag=True, help="With TASK, also the runs of other tasks in its store.")
 @common_options
-def command(task_file: Path | None, common: Common) -> int:
-    """List the runs in the store of TASK, or in the nearest store at or above this folder, newest first."""
+def command(task_file: Path | None, every: bool, common: Common) -> int:
+    """List the runs of TASK, or all in the nearest store at or above this folder, newest first."""
     with existing_store(task_file, common.store) as opened:
         where = opened.path
-        runs = [_seen_now(run, where) for run in opened.runs()]
+        name = wanted_task(task_file, every)
+        runs = [_seen_now(run, where) for run in opened.runs(name)]
     if common.as_json:
         terminal.print_result({"runs": [_body(run) for run in runs]})
     elif not runs:
-        terminal.say(f"{terminal.nearby(where)}: no runs yet; localgrad optimize TASK makes one")
+        whose = f" of task {name} (--all lists those of others)" if name else ""
+        terminal.say(f"{terminal.nearby(where)}: no runs yet{whose}; localgrad optimize TASK makes one")
     else:
         terminal.table(
             ["run", "started", "status", "dev %", "test %", "accepted", "spent"],
@@ -34,6 +37,11 @@ def command(task_file: Path | None, common: Common) -> int:
             spare=(1, 5, 6, 4, 3),
         )
     return 0
+
+
+def wanted_task(task_file: Path | None, every: bool) -> str:
+    """The name of the task that is asked for; empty where everything is."""
+    return task_name(task_file) if task_file and not every else ""
 
 
 def existing_store(task_file: Path | None, store: str | None) -> Store:

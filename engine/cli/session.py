@@ -1,5 +1,6 @@
 """What the commands that run a model have in common: a task read, a model opened, a store found."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -8,14 +9,19 @@ from typing import Any
 
 from engine.cli import terminal
 from engine.errors import ModelError
+from engine.feedback.static.analysis import findings
+from engine.feedback.static.context import Limits
+from engine.feedback.static.subject import Subject
 from engine.inference.runtime import Runtime
 from engine.opening import check_outside, open_runtime
 from engine.program.declared import declared_program
 from engine.program.graph import Program
-from engine.program.saved import SavedProgram
+from engine.program.saved import SavedProgram, is_saved_program, load_saved
+from engine.program.userlayers import load_layers
 from engine.tasks.metrics import Metric, load_metric
 from engine.tasks.schema import RuntimeSettings, Task
 from engine.tasks.splits import Splits, load_splits
+from engine.tasks.taskfile import load_task
 
 STATE_FOLDER = ".localgrad"
 
@@ -34,6 +40,29 @@ def read_work(task: Task) -> Work:
     """Rows, program and metric of a task, all checked before any model is loaded."""
     splits = load_splits(task)
     return Work(task, splits, declared_program(task, splits), load_metric(task))
+
+
+def task_name(path: Path) -> str:
+    """The name of the task in a file, or of the task that a saved program is of: what its runs and traces go by."""
+    return load_saved(path).name if is_saved_program(path) else load_task(path).file.name
+
+
+def know_layers(path: Path) -> None:
+    """Make the user's own layers known that a task or a saved program names. They run as the user's own code."""
+    if is_saved_program(path):
+        load_saved(path)
+    else:
+        task = load_task(path)
+        load_layers(task.file.layers, task.folder, task.where(("layers",)))
+
+
+def tell_findings(work: Work, program: Program) -> None:
+    """Say in one line, on stderr, that `localgrad check` would find something; tokens are not counted for that."""
+    subject = Subject(program, work.splits.train, work.splits.dev, work.metric)
+    counts = Counter(finding.severity for finding in findings(subject, Limits()))
+    found = [terminal.counted(counts[name], name) for name in ("error", "warning") if counts[name]]
+    if found:
+        terminal.complain(f"{', '.join(found)}: {terminal.own_name()} check {work.task.path}")
 
 
 def state_folder(beside: Path, store: str | None) -> Path:
@@ -55,7 +84,14 @@ def store_path(beside: Path, store: str | None) -> Path:
 @contextmanager
 def task_runtime(task: Task, program: Program, store: str | None) -> Iterator[Runtime]:
     """The runtime a task asks for; what the program needs beside its model is looked for first."""
-    check_outside(program, task.folder, lambda name: task.where(_place(name, task.file.program, ("program",))))
+    check_outside(program, task.folder, lambda name: where_named(task, name))
+    with model_runtime(task, store) as runtime:
+        yield runtime
+
+
+@contextmanager
+def model_runtime(task: Task, store: str | None) -> Iterator[Runtime]:
+    """The runtime a task asks for, whatever its program needs."""
     settings = task.file.optimize
     path = store_path(task.path, store)
     with open_runtime(
@@ -83,6 +119,11 @@ def saved_runtime(
         check_model(saved, runtime, path)
         yield runtime
         _tell_notes(runtime)
+
+
+def where_named(task: Task, name: str) -> str:
+    """`file:line` of the place in the program that names something outside of it."""
+    return task.where(_place(name, task.file.program, ("program",)))
 
 
 def _place(name: str, value: Any, path: tuple[str | int, ...]) -> tuple[str | int, ...]:

@@ -1,1 +1,1 @@
-"""What a trace says about the parameters: losses as numbers, critiques as words."""
+"""What a trace says about the parameters: losses as numbers, critiques as words, failures by their kind."""

@@ -4,43 +4,49 @@ The DAG is walked in reverse, once per trace (TextGrad; Yuksekgonul 2024, sectio
 output is the loss in words. At each node the layer's own rule (`Layer.backward`) turns the gradient of its output,
 which is what its consumers said about each of its fields, into gradients of its parameters and of each input that
 another node wrote; the latter become part of that node's output gradient. A node that no failure reaches is left in
-peace. Critiques of one parameter are gathered into one `Feedback`, in the order of the traces. Right executions give
-none.
+peace. What all traces say of one parameter, in whatever places it is used, becomes one `Feedback`. Right executions
+give none.
+
+Where judges looked at steps, the first one that they found wrong is to blame, and the walk begins there: what came of
+it later says nothing about what came later (process supervision).
 """
 
 from collections.abc import Sequence
 
-from engine.flows import Flow, together
+from engine.feedback.aggregation import Critique, aggregated
+from engine.feedback.remarks import remarks_on
+from engine.flows import Flow, keep, together
 from engine.program.graph import Program
 from engine.program.parameters import Source, Text
-from engine.records import Feedback, Trace
-
-_MAX_CRITIQUES = 6
+from engine.records import Feedback, Judgement, Trace
 
 Gradients = dict[str, list[str]]
 
 
-def backward(program: Program, traces: Sequence[Trace]) -> Flow[list[Feedback]]:
-    """One textual gradient per text parameter that a failed trace has something to say about, in program order."""
-    failed = [trace for trace in traces if trace.score < 1.0 and trace.steps]
+def backward(program: Program, traces: Sequence[Trace], room_tokens: int = 256) -> Flow[list[Feedback]]:
+    """One textual gradient per text parameter that a failed trace has something to say about, in program order.
+
+    Each has at most `room_tokens` tokens, by the count of the model that writes feedback.
+    """
+    failed = [trace for trace in traces if trace.steps and (trace.score < 1.0 or found_wrong(trace))]
     walked = yield from together([_walk(program, trace) for trace in failed])
-    feedback: list[Feedback] = []
-    for name, parameter in program.parameters.items():
-        if not isinstance(parameter, Text | Source):
-            continue
-        critiques: dict[str, str] = {}
-        for trace, gradients in zip(failed, walked, strict=True):
-            for text in gradients.get(name, []):
-                critiques.setdefault(text, trace.example.id)
-        kept = list(critiques.items())[:_MAX_CRITIQUES]
-        if kept:
-            feedback.append(Feedback(name, "\n".join(f"- {text}" for text, _ in kept), tuple(id for _, id in kept)))
-    return feedback
+    for trace, gradients in zip(failed, walked, strict=True):
+        yield from keep(*remarks_on(program, trace, gradients))
+    critiques = {
+        name: [
+            Critique(trace.example.id, text)
+            for trace, gradients in zip(failed, walked, strict=True)
+            for text in gradients.get(name, ())
+        ]
+        for name, parameter in program.parameters.items()
+        if isinstance(parameter, Text | Source)
+    }
+    return (yield from together([aggregated(name, said, room_tokens) for name, said in critiques.items() if said]))
 
 
 def _walk(program: Program, trace: Trace) -> Flow[Gradients]:
     """Gradients of one trace: by parameter name for texts, by reference for outputs."""
-    gradients: Gradients = {program.output: [loss_in_words(trace)]}
+    gradients = _seeds(program, trace)
     steps = {step.node: step for step in trace.steps}
     for node in reversed(program.nodes):
         step = steps.get(node.name)
@@ -58,6 +64,21 @@ def _walk(program: Program, trace: Trace) -> Flow[Gradients]:
         for name, texts in found.inputs.items():
             gradients.setdefault(node.sources[name], []).extend(texts)
     return gradients
+
+
+def _seeds(program: Program, trace: Trace) -> Gradients:
+    """Where the walk begins, and with which words."""
+    wrong = {judgement.node: judgement.said for judgement in reversed(found_wrong(trace))}
+    blamed = next((node for node in program.nodes if node.name in wrong), None)
+    if blamed is not None and blamed.name != program.output_node.name:
+        return {f"{blamed.name}.{blamed.layer.outputs[-1]}": [wrong[blamed.name]]}
+    words = [loss_in_words(trace)] if trace.score < 1.0 else []
+    return {program.output: [*words, *wrong.values()]}
+
+
+def found_wrong(trace: Trace) -> list[Judgement]:
+    """The judgements that say no rather than yes."""
+    return [judgement for judgement in trace.judgements if judgement.value < 0.5]
 
 
 def loss_in_words(trace: Trace) -> str:

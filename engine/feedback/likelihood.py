@@ -6,7 +6,7 @@ nothing of an answer that comes at the end of a reasoning, nor of whether the mo
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from engine.flows import Flow, together
 from engine.forward import reached
@@ -35,10 +35,15 @@ def mean_answer_loss(program: Program, examples: Sequence[Example]) -> Flow[floa
     return mean((yield from answer_losses(program, examples)))
 
 
-def _answer_loss(program: Program, example: Example) -> Flow[float]:
+def likelihood_loss(program: Program, inputs: Mapping[str, str], answers: Sequence[str]) -> Flow[float]:
+    """-log of the likelihood of the likeliest of some answers, given what the output node reads."""
     layer = program.output_node.layer
     assert isinstance(layer, Predict)  # the caller has asked tells_likelihood
-    inputs = yield from reached(program, example.inputs)
-    found = None if inputs is None else (yield from layer.likelihood(inputs, example.accepted))
+    found = yield from layer.likelihood(inputs, answers)
     best = max(found, default=-math.inf) if found else -math.inf
     return min(WORST, max(0.0, -best))
+
+
+def _answer_loss(program: Program, example: Example) -> Flow[float]:
+    inputs = yield from reached(program, example.inputs)
+    return WORST if inputs is None else (yield from likelihood_loss(program, inputs, example.accepted))

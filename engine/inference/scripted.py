@@ -7,7 +7,7 @@ that long over each call) uses `keyword_script`, whose answers an optimizer can 
 import hashlib
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from engine.inference.backend import decided, rounded, score_content
@@ -76,7 +76,7 @@ class ScriptedBackend:
         scored = Completion(key=key, loglikelihoods=scores, prompt_tokens=words, computed_tokens=words)
         return decided(prepared.request, scored)
 
-    def cancel(self) -> None:
+    def cancel(self, keys: Collection[str] | None = None) -> None:
         """Nothing is ever unfinished."""
 
     def count(self, prompt: Prompt) -> int:

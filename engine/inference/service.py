@@ -4,7 +4,7 @@ A service answers the requests of its roles. What it is asked becomes a call in 
 all that changes the answer, so that the same is never done twice.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -41,8 +41,11 @@ class Service(Protocol):
         A request that cannot be answered gets a completion with an `error`.
         """
 
-    def cancel(self) -> None:
-        """Drop whatever is not answered yet; no reply comes for it."""
+    def cancel(self, keys: Collection[str] | None = None) -> None:
+        """Drop what is not answered yet, all of it or what these keys name; no reply comes for it.
+
+        With keys it does not wait, so replies that are on their way may still come. Unknown keys are passed over.
+        """
 
     def close(self) -> None:
         """Free what is held. Closing twice is harmless."""

@@ -1,8 +1,10 @@
 """Allocation: which proposers play a round, by what they have won so far (a bandit).
 
 Thompson sampling (Thompson 1933; Chapelle & Li 2011) with a normal posterior: what a play of a proposer is worth is
-drawn around the mean of what its plays have gained on dev and of its `prior`, which counts as one play; those with the
-highest draws play. So what works plays often, and what has not been tried yet has its turn.
+drawn around the mean of what its plays have gained on dev and of its `prior`, which counts as a play before the first
+round; those with the highest draws play. So what works plays often, and what has not been tried yet has its turn. A
+play counts half as much with every round that has passed since (Garivier & Moulines 2011, discounted): once a proposer
+has found what it can find, its gains are of the past.
 """
 
 import math
@@ -14,6 +16,8 @@ from numpy.random import Generator
 from engine.optim.history import Proposer
 
 _SPREAD = 0.06  # of what single plays gain, in score: a few points up or down
+_DISCOUNT = 0.5
+_LEAST_WEIGHT = 0.25  # what is known of a proposer that has long not played
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,18 +38,22 @@ class Play:
     tokens: int = 0
 
 
-def chosen(proposers: Sequence[Proposer], plays: Sequence[Play], many: int, rng: Generator) -> list[Proposer]:
-    """The `many` that play next, in the order of `proposers`; all of them where there are no more."""
+def chosen(
+    proposers: Sequence[Proposer], plays: Sequence[Play], round: int, many: int, rng: Generator
+) -> list[Proposer]:
+    """The `many` that play in a round (from 1), in the order of `proposers`; all of them where there are no more."""
     draws = rng.standard_normal(len(proposers))
     if len(proposers) <= many:
         return list(proposers)
-    worth = [_posterior(proposer, plays, draw) for proposer, draw in zip(proposers, draws, strict=True)]
+    worth = [_posterior(proposer, plays, round, draw) for proposer, draw in zip(proposers, draws, strict=True)]
     ranked = sorted(range(len(proposers)), key=lambda index: (-worth[index], index))
     return [proposers[index] for index in sorted(ranked[:many])]
 
 
-def _posterior(proposer: Proposer, plays: Sequence[Play], draw: float) -> float:
-    """One draw of what a play of the proposer is worth."""
-    gains = [play.gain for play in plays if play.proposer == proposer.name]
-    weight = 1 + len(gains)
-    return (proposer.prior + math.fsum(gains)) / weight + float(draw) * _SPREAD / math.sqrt(weight)
+def _posterior(proposer: Proposer, plays: Sequence[Play], round: int, draw: float) -> float:
+    """One draw of what a play of the proposer is worth now."""
+    known = [(_DISCOUNT**round, proposer.prior)]
+    known += [(_DISCOUNT ** (round - play.round), play.gain) for play in plays if play.proposer == proposer.name]
+    weight = math.fsum(weight for weight, _ in known)
+    mean = math.fsum(weight * gain for weight, gain in known) / weight
+    return mean + float(draw) * _SPREAD / math.sqrt(max(weight, _LEAST_WEIGHT))

@@ -101,6 +101,6 @@ class RoundPlan:
 
 
 _MOST_PLAYERS = 4
-_WORTHWHILE = 600  # calls of a proposer: two dozen sets of demonstrations on as many rows
+_WORTHWHILE = 300  # calls of a proposer: two dozen sets of demonstrations on as many rows
 _PROPOSALS = 3  # of each, about
 _MOST_RACERS = 4  # what train likes best: with more, each of them must win by more to be believed

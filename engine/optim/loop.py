@@ -27,22 +27,26 @@ from engine.feedback.objective import Objective
 from engine.flows import Flow, observed, together
 from engine.inference.runtime import Runtime
 from engine.inference.usage import Usage
-from engine.optim.acceptance import Verdict, judge
+from engine.optim.acceptance import Verdict, judge, level_of
 from engine.optim.allocation import Play, chosen
 from engine.optim.budgeting import Meter, RoundPlan
 from engine.optim.calibration import biased
 from engine.optim.history import Candidate, History, Proposal, Proposer
-from engine.optim.racing import Runner, best_finished, race
+from engine.optim.pareto import front
+from engine.optim.pricing import price
+from engine.optim.racing import DEFAULT, Bar, Runner, best_finished, race
 from engine.optim.screening import measured, probe
 from engine.program.graph import Program
 from engine.program.layer import calls_of
 from engine.records import Completion, Example, Trace
+from engine.statistics import mean
 from engine.store.keys import seed_of
 from engine.store.rows import CandidateRow
 
 T = TypeVar("T")
 
 _QUIET_TURNS = 3  # of every proposer, on average
+_FEWEST_ROWS = 16  # that a proposal is measured on, however dear it is
 _ROOM_TOKENS = 1536  # of an optimizer's prompt, where its context is no shorter: longer ones take long and help little
 
 
@@ -89,13 +93,17 @@ class Setting:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a run ended. `best` is the baseline where nothing beat it."""
+    """How a run ended. `best` is the baseline where nothing beat it.
+
+    `front` are the candidates which no other beats on dev in value, tokens and seconds at once.
+    """
 
     best: Program
     baseline_dev: Sequence[Trace]
     best_dev: Sequence[Trace]
     candidates: Sequence[CandidateRow]
     plays: Sequence[Play]
+    front: Sequence[Candidate]
     rounds: int
     ended: str
 
@@ -110,7 +118,11 @@ def optimize(setting: Setting, runtime: Runtime, meter: Meter, watcher: Watcher)
     loop.evaluate_baseline()
     ended = loop.improve()
     best, baseline = loop.incumbent, loop.candidates[0]
-    return Outcome(best.program, baseline.traces, best.traces, tuple(loop.rows), tuple(loop.plays), loop.round, ended)
+    raced = [candidate for candidate in loop.candidates if len(candidate.traces) == len(setting.dev)]
+    return Outcome(
+        best.program, baseline.traces, best.traces, tuple(loop.rows), tuple(loop.plays),
+        tuple(front(raced, setting.objective)), loop.round, ended,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,7 +228,8 @@ class _Loop:
         """What the proposers that play this round propose, in their order."""
         self._begin("proposing")
         history = self._history(plan)
-        playing = chosen(suited, self.plays, plan.players, self._setting.generator("allocation", self.round))
+        generator = self._setting.generator("allocation", self.round)
+        playing = chosen(suited, self.plays, self.round, plan.players, generator)
         done: list[list[Completion]] = [[] for _ in playing]
         flows = [
             observed(proposer.propose(history, self._setting.generator(proposer.name, self.round)), calls)
@@ -246,7 +259,8 @@ class _Loop:
         setting = self._setting
         parent = proposal.parent or self.incumbent
         program = parent.program.replace(proposal.edits)
-        examples = probe(program, setting.train, plan.screening)
+        rows = max(_FEWEST_ROWS, int(plan.screening / price(program, setting.train)))
+        examples = probe(program, setting.train, min(plan.screening, rows))
         calls: list[Completion] = []
         found = yield from observed(measured(program, examples, setting.objective, setting.calibrates), calls)
         if biased(program).keys().isdisjoint(proposal.edits):
@@ -258,26 +272,40 @@ class _Loop:
         racing = self._racers(edited, plan)
         runners: list[Runner] = []
         verdict: Verdict | None = None
-        winner = -1
+        winner: int | None = None
         before = self.incumbent
         if racing:
             self._begin("racing")
             setting = self._setting
             generator = setting.generator("race", self.round)
-            runners = self._drive(race([item.program for item in racing], setting.dev, setting.objective, generator))
-            winner = best_finished(runners, setting.objective)
-            verdict = self._judged(runners[winner], len(runners), generator)
+            runners = self._drive(self._race([item.program for item in racing], generator))
+            winner = best_finished(runners)
+            verdict = None if winner is None else self._judged(runners[winner], len(runners), generator)
         ran = {id(item): runner for item, runner in zip(racing, runners, strict=True)}
         for item in edited:
             runner = ran.get(id(item))
-            won = runner is not None and runner is runners[winner]
+            won = runner is not None and winner is not None and runner is runners[winner]
             self._record(turns[item.player].proposer.name, item, runner, verdict if won else None, before)
         self.plays += [self._play(turn, number, edited, ran) for number, turn in enumerate(turns)]
 
     def _racers(self, edited: Sequence[_Edited], plan: RoundPlan) -> list[_Edited]:
-        """As many as may race, in their order: those with the least loss on train."""
+        """As many as may race, in their order: those with the least loss on train, as far as they can be paid."""
         ranked = sorted(range(len(edited)), key=lambda index: (edited[index].train_loss, index))
-        return [edited[index] for index in sorted(ranked[: plan.racers])]
+        racing: list[int] = []
+        left = float(plan.racers)
+        for index in ranked:
+            cost = price(edited[index].program, self._setting.train)
+            if cost <= left or not racing:
+                racing.append(index)
+                left -= cost
+        return [edited[index] for index in sorted(racing)]
+
+    def _race(self, programs: Sequence[Program], generator: Generator) -> Flow[list[Runner]]:
+        """A race on dev; whoever cannot beat the program as given any more drops out."""
+        dev, objective = self._setting.dev, self._setting.objective
+        bar = Bar(tuple(objective.values(self.candidates[0].traces)), level_of(self.round, len(programs)))
+        least, most = objective.least, objective.most
+        return race(programs, dev, objective.run, objective.value, DEFAULT, generator, bar, least=least, most=most)
 
     def _judged(self, runner: Runner, raced: int, generator: Generator) -> Verdict:
         values = self._setting.objective.values
@@ -301,7 +329,7 @@ class _Loop:
             edits=_changed(item.parent.program, item.program),
             train_loss=item.train_loss,
             accepted=verdict is not None and verdict.accepted,
-            gain=objective.mean(runner.traces) - objective.mean(before.traces[: len(runner.traces)]) if runner else 0.0,
+            gain=_gain(objective, runner.traces, before.traces) if runner else 0.0,
         )
         self.candidates.append(candidate)
         if candidate.accepted:
@@ -314,7 +342,7 @@ class _Loop:
             parent=item.parent.program.fingerprint,
             program=item.program.fingerprint,
             examples=len(candidate.traces),
-            score=objective.mean(candidate.traces),
+            score=mean([trace.score for trace in candidate.traces]),
             p_value=verdict.p_value if verdict else None,
             level=verdict.level if verdict else None,
             accepted=candidate.accepted,
@@ -345,7 +373,7 @@ class _Loop:
     # ── driving ──────────────────────────────────────────────────────────────────────────────────
 
     def _begin(self, phase: str) -> None:
-        self._watcher.phase(self.round, phase, self._setting.objective.mean(self.incumbent.traces))
+        self._watcher.phase(self.round, phase, mean([trace.score for trace in self.incumbent.traces]))
 
     def _drive(self, flow: Flow[T]) -> T:
         return self._runtime.run(flow, run=self._setting.run, allow=self._meter.allow, watch=self._watch)
@@ -362,6 +390,12 @@ def _changed(parent: Program, program: Program) -> dict[str, Any]:
         for name, parameter in program.parameters.items()
         if name not in before or before[name].value != parameter.value
     }
+
+
+def _gain(objective: Objective, traces: Sequence[Trace], before: Sequence[Trace]) -> float:
+    """By how much the mean value of some executions is above that of earlier ones of the same examples."""
+    values = {trace.example.id: objective.value(trace) for trace in before}
+    return mean([objective.value(trace) - values[trace.example.id] for trace in traces])
 
 
 def _tokens(completions: Sequence[Completion]) -> int:

@@ -11,17 +11,19 @@ from typing import Any
 import numpy as np
 
 from engine.evaluation import Evaluation, evaluate, figure_of
+from engine.feedback.declared import calibrated_objective
 from engine.feedback.objective import Objective
 from engine.inference.runtime import Runtime
 from engine.inference.usage import Usage
 from engine.optim.allocation import Play
 from engine.optim.budgeting import Meter
+from engine.optim.history import Candidate
 from engine.optim.loop import Outcome, Setting, Watcher, optimize
 from engine.optim.proposers import make_proposers
 from engine.optim.proposers.nearest_demos import NearestDemosProposer
 from engine.program.graph import Program
 from engine.program.saved import SavedProgram
-from engine.statistics import bootstrap_interval
+from engine.statistics import bootstrap_interval, mean
 from engine.store.locks import locked_run
 from engine.store.rows import CandidateRow, RunRow
 from engine.store.store import Store
@@ -29,6 +31,7 @@ from engine.tasks.metrics import Metric
 from engine.tasks.schema import Task
 from engine.tasks.splits import Splits
 
+BEST = "program.yaml"  # the name of the file that holds a run's best program, in the run's folder
 _HEARTBEAT_S = 2.0
 
 
@@ -73,7 +76,7 @@ class Bench:
 
     task: Task
     splits: Splits
-    metric: Metric
+    objective: Objective
     program: Program
     runtime: Runtime
     folder: Path
@@ -114,10 +117,12 @@ def work_on(bench: Bench, run: RunRow, watcher: Watcher) -> Report:
         with _ending_well(store, run, meter):
             outcome = optimize(_setting(bench, run), bench.runtime, meter, _Heartbeat(watcher, store, run))
             seconds = meter.seconds
-            watcher.phase(outcome.rounds, "testing", figure_of(outcome.best_dev, bench.metric)[0])
+            watcher.phase(outcome.rounds, "testing", figure_of(outcome.best_dev, bench.objective.metric)[0])
             before, after = _test(bench, outcome, run, meter, watcher)
-        path = bench.folder / run.id / "program.yaml"
+        path = bench.folder / run.id / BEST
         bench.saved(outcome.best).save(path)
+        for candidate in outcome.front:
+            bench.saved(candidate.program).save(_candidate_path(path, candidate))
         body = _body(bench, run, outcome, before, after, seconds, path)
         finished = replace(run, status="done", seconds=seconds, report=body)
         store.put_run(finished)
@@ -130,11 +135,18 @@ def _setting(bench: Bench, run: RunRow) -> Setting:
         for proposer in make_proposers(tuple(run.settings["proposers"]))
         if bench.embeds or not isinstance(proposer, NearestDemosProposer)
     ]
-    settings = bench.task.file.optimize
+    calibrating = calibrated_objective(bench.objective, bench.task, bench.program, bench.splits.train)
     return Setting(
-        run.id, bench.program, bench.splits.train, bench.splits.dev, Objective(bench.metric), proposers, run.seed,
-        settings.min_gain, bench.embeds,
-    )  # fmt: skip
+        run=run.id,
+        program=bench.program,
+        train=bench.splits.train,
+        dev=bench.splits.dev,
+        objective=bench.runtime.run(calibrating),
+        proposers=proposers,
+        seed=run.seed,
+        min_gain=bench.task.file.optimize.min_gain,
+        embeds=bench.embeds,
+    )
 
 
 def _test(
@@ -148,7 +160,7 @@ def _test(
         return evaluate(
             program,
             bench.splits.test,
-            bench.metric,
+            bench.objective.metric,
             bench.runtime,
             run.id,
             watch=lambda usage, open_requests: watcher.progress(usage, open_requests, meter),
@@ -168,18 +180,22 @@ def _body(
     path: Path,
 ) -> dict[str, Any]:
     """The run's result as plain data; what `--json` prints."""
-    usage = bench.runtime.usage
+    usage, metric = bench.runtime.usage, bench.objective.metric
     body: dict[str, Any] = {
         "run": run.id,
         "task": bench.task.file.name,
         "seed": run.seed,
-        "baseline": {**_scores(outcome.baseline_dev, before, bench.metric), "fingerprint": bench.program.fingerprint},
-        "best": {**_scores(outcome.best_dev, after, bench.metric), "fingerprint": outcome.best.fingerprint},
+        "baseline": {
+            **_scores(outcome.baseline_dev, before, metric),
+            "fingerprint": bench.program.fingerprint,
+        },
+        "best": {**_scores(outcome.best_dev, after, metric), "fingerprint": outcome.best.fingerprint},
         "proposals": len(outcome.candidates),
         "accepted": sum(row.accepted for row in outcome.candidates),
         "rounds": outcome.rounds,
         "ended": outcome.ended,
         "proposers": _by_proposer(outcome.plays),
+        "front": [_in_front(candidate, bench, path) for candidate in outcome.front],
         "seconds": round(seconds, 2),
         "test_seconds": round(sum(e.usage.seconds for e in {id(e): e for e in (before, after) if e}.values()), 2),
         "calls": usage.calls,
@@ -193,7 +209,29 @@ def _body(
         differences = [b.score - a.score for a, b in zip(before.traces, after.traces, strict=True)]
         low, high = bootstrap_interval(differences, np.random.default_rng(0))
         body["test_gain"] = {"mean": after.score - before.score, "interval": [low, high]}
+        body["test_scores"] = {
+            name: [trace.score for trace in one.traces] for name, one in (("baseline", before), ("best", after))
+        }
     return body
+
+
+def _candidate_path(program: Path, candidate: Candidate) -> Path:
+    """Where a candidate of the front is saved, beside the run's `program`."""
+    return program.with_name(f"candidate-{candidate.number}.yaml")
+
+
+def _in_front(candidate: Candidate, bench: Bench, path: Path) -> dict[str, Any]:
+    """A candidate of the front: what it is worth, and the mean tokens and seconds of an example of dev."""
+    traces = candidate.traces
+    return {
+        "number": candidate.number,
+        "proposer": candidate.proposer,
+        "fingerprint": candidate.program.fingerprint,
+        "dev": figure_of(traces, bench.objective.metric)[0],
+        "tokens": round(mean([trace.tokens for trace in traces]), 1),
+        "seconds": round(mean([trace.seconds for trace in traces]), 4),
+        "program": str(_candidate_path(path, candidate)),
+    }
 
 
 def _by_proposer(plays: Sequence[Play]) -> list[dict[str, Any]]:

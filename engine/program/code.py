@@ -3,7 +3,7 @@
 import json
 import re
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from engine.errors import ContentError
@@ -35,9 +35,9 @@ def with_value(code: str) -> str:
     return f"{code}\n{functions[-1]}()" if functions and last[:1].isspace() else code
 
 
-def run_python(source: str, inputs: dict[str, str], seconds: float) -> Flow[tuple[str | None, str]]:
+def run_python(source: str, inputs: Mapping[str, Any], seconds: float) -> Flow[tuple[str | None, str]]:
     """What code gives as text, else None and why: its value, or what it printed where it has none."""
-    request = RunPython(source, json.dumps(inputs, ensure_ascii=False, sort_keys=True), seconds)
+    request = RunPython(source, json.dumps(dict(inputs), ensure_ascii=False, sort_keys=True), seconds)
     completion = yield from ask(request)
     if completion.text is None:
         return None, completion.error or "no answer"

@@ -34,6 +34,10 @@ class Composite(Layer):
         """Names of the fields that a part receives; by default those of the whole."""
         return inputs
 
+    def part_sizes(self, part: str, sizes: Mapping[str, int]) -> Mapping[str, int]:
+        """At most how many tokens each field has that a part receives; by default as many as for the whole."""
+        return sizes
+
     @property
     def parts(self) -> Mapping[str, Layer]:
         found: dict[str, Layer] = {}

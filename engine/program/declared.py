@@ -45,6 +45,16 @@ def declared_program(task: Task, splits: Splits) -> Program:
     return program
 
 
+def where_declared(task: Task, place: str) -> str:
+    """`file:line` of a node or a parameter of the program (`node.parameter`), or of the nearest place around it.
+
+    A place that is no node's is a key of the program itself, such as `inputs`.
+    """
+    nodes, path = _nodes(task), place.split(".")
+    full = nodes is task.file.program.get("nodes") and path[0] in nodes
+    return _where(task, ("nodes", *path) if full else tuple(path))
+
+
 def _nodes(task: Task) -> Mapping[str, Any]:
     declared = task.file.program
     if isinstance(declared.get("architecture"), str):

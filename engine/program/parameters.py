@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from engine.errors import ContentError
+from engine.program.tools.written import read_functions
 from engine.program.typed.fields import Field
 
 
@@ -43,14 +44,23 @@ class Text:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Code in Python, run in the sandbox. Whether it is right is seen when it runs."""
+    """Code in Python, run in the sandbox. Whether it is right is seen when it runs.
+
+    With `functions` it holds tools that a model calls, so that what they take must be plain; it may then be blank.
+    """
 
     value: str
     max_chars: int = 8000
+    functions: bool = False
 
     def check(self, value: Any) -> str:
-        """Text that is neither blank nor longer than `max_chars`."""
-        return Text(self.value, self.max_chars).check(value)
+        """Text that is neither blank nor longer than `max_chars`; or functions."""
+        if self.functions and isinstance(value, str) and not value.strip():
+            return ""
+        text = Text(self.value, self.max_chars).check(value)
+        if self.functions:
+            read_functions(text)
+        return text
 
 
 @dataclass(frozen=True, slots=True)

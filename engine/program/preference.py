@@ -11,34 +11,35 @@ first, 5 times where it stood second. The right one was the likelier continuatio
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from engine.flows import Flow, ask, together
 from engine.program.prompt import Layout, continuation, render
-from engine.records import Score, Step
+from engine.records import Role, Score, Step
 
 BETTER = "Which one is better? Say 1 or 2."
 
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """Log-odds in nats, or why there are none."""
+    """Log-odds in nats, or why there are none; `calls` are the keys of the calls that were made for them."""
 
     log_odds: float | None = None
     error: str | None = None
+    calls: tuple[str, ...] = field(default=(), compare=False)
 
     def of(self, step: Step) -> Step:
         """The step as judged: its value, or that it could not be judged."""
         return replace(step, value=self.log_odds, error=self.error and f"not judged: {self.error}")
 
 
-def rightness(shown: Mapping[str, str], question: str, chat: bool = True) -> Flow[Judged]:
+def rightness(shown: Mapping[str, str], question: str, chat: bool = True, role: Role = "task") -> Flow[Judged]:
     """Log-odds of yes against no when `question` is asked of what is shown.
 
     The question comes first and the last field of `shown` last, so that questions about things that begin alike share
     their beginning.
     """
-    found = yield from _between(question, shown, "verdict", ("yes", "no"), chat)
+    found = yield from _between(question, shown, "verdict", ("yes", "no"), chat, role)
     return found
 
 
@@ -55,17 +56,21 @@ def preferred(
         _between(question, shown | dict(zip(names, order, strict=True)), "better", ("1", "2"), chat) for order in orders
     ]
     first, second = yield from together(asked)
+    calls = (*first.calls, *second.calls)
     if first.log_odds is None or second.log_odds is None:
-        return Judged(error=first.error or second.error)
-    return Judged((first.log_odds - second.log_odds) / 2)
+        return Judged(error=first.error or second.error, calls=calls)
+    return Judged((first.log_odds - second.log_odds) / 2, calls=calls)
 
 
-def _between(question: str, shown: Mapping[str, str], label: str, options: tuple[str, str], chat: bool) -> Flow[Judged]:
+def _between(
+    question: str, shown: Mapping[str, str], label: str, options: tuple[str, str], chat: bool, role: Role = "task"
+) -> Flow[Judged]:
     """Log-odds of the first option against the second, behind `label` in plain text."""
     prompt = render(Layout(question, (label,), chat=chat), shown)
-    scored = Score(prompt, tuple(continuation(option, chat) for option in options), None if chat else "\n")
+    scored = Score(prompt, tuple(continuation(option, chat) for option in options), None if chat else "\n", role=role)
     completion = yield from ask(scored)
+    calls = (completion.key,) if completion.key else ()
     if completion.loglikelihoods is None:
-        return Judged(error=completion.error)
+        return Judged(error=completion.error, calls=calls)
     one, other = completion.loglikelihoods
-    return Judged(one - other)
+    return Judged(one - other, calls=calls)

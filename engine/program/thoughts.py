@@ -2,7 +2,8 @@
 
 A state is what was thought so far, a line each. It grows by what a layer proposes and is valued by what a judge says;
 everything that can be asked together is. Proposals that fail, say nothing, repeat a thought of their own line or lead
-to a state that was reached before are dropped unjudged, and so is a state that the judge could not value.
+to a state that was reached before are dropped unjudged, and so is a state that the judge could not value. A proposal's
+step holds its judgement: the value, and the call it came from behind those that wrote the thought.
 """
 
 import heapq
@@ -11,12 +12,13 @@ from dataclasses import dataclass, field, replace
 
 from engine.flows import Flow, together, varied
 from engine.program.layer import Layer, perform
+from engine.program.preference import Judged
 from engine.records import Step
 from engine.tasks.answers import normalized
 
 THOUGHTS = "thoughts"
 
-Judge = Callable[[Mapping[str, str]], Flow[float | None]]
+Judge = Callable[[Mapping[str, str]], Flow[Judged]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,12 +78,14 @@ class Tree:
         )
         new = {place: thoughts for place, step in enumerate(drawn) if (thoughts := self._reach(step))}
         judged = yield from together([self.judge(self.shown(thoughts)) for thoughts in new.values()])
-        values = dict(zip(new, judged, strict=True))
-        self.steps += [replace(step, value=values.get(place)) for place, step in enumerate(drawn)]
+        verdicts = dict(zip(new, judged, strict=True))
+        for place, step in enumerate(drawn):
+            verdict = verdicts.get(place, Judged())
+            self.steps.append(replace(step, value=verdict.log_odds, calls=(*step.calls, *verdict.calls)))
         return [
-            State(thoughts, level, made_before + place + 1, values[place])
+            State(thoughts, level, made_before + place + 1, verdicts[place].log_odds)
             for place, thoughts in new.items()
-            if values[place] is not None
+            if verdicts[place].log_odds is not None
         ]
 
     def _reach(self, step: Step) -> str:

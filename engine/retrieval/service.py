@@ -4,7 +4,7 @@ Indexes lie in the folder `indexes`; they and their embedders are opened when th
 the store knows needs no embedder.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -91,7 +91,7 @@ class RetrievalService:
             self._embedders[name] = open_embedder(name, self._folder)
         return self._embedders[name]
 
-    def cancel(self) -> None:
+    def cancel(self, keys: Collection[str] | None = None) -> None:
         """Nothing is ever unfinished."""
 
     def close(self) -> None:

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -43,6 +43,8 @@ class SandboxService:
 
     def submit(self, asked: Sequence[tuple[str, Prepared]], reply: Reply) -> None:
         """Answer in the calling thread, several at a time; the answer is `{"value": …, "printed": …}`."""
+        if any(isinstance(prepared.request, RunPython) for _, prepared in asked):
+            self._sandbox()  # before there are threads, each of which would start one
         with ThreadPoolExecutor(self._workers) as threads:
             done = threads.map(lambda item: self._answer(item[1].request), asked)
             for (key, _), completion in zip(asked, done, strict=True):
@@ -71,7 +73,7 @@ class SandboxService:
             self._hashes[path] = file_sha256(path)
         return self._hashes[path]
 
-    def cancel(self) -> None:
+    def cancel(self, keys: Collection[str] | None = None) -> None:
         """Nothing is ever unfinished."""
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""The store itself: opening, migrating, committing calls and traces, remembering runs and candidates.
+"""The store itself: opening, migrating, committing calls, traces and remarks, remembering runs and candidates.
 
 One SQLite file, written through apsw, which brings an SQLite of its own (the system's may have a WAL bug with two
 writers). A commit survives the death of the process (WAL, synchronous=NORMAL); the last ones may be lost when the whole
@@ -17,10 +17,11 @@ from typing import Any
 import apsw
 
 from engine.errors import StoreError
-from engine.records import Call, Completion, Trace
+from engine.records import Call, Completion, Remark, Trace
 from engine.store.calls import ANSWER, PUT_CALL, call_columns, completion_of
+from engine.store.remarks import PUT_REMARK, REMARKS, remark_columns, remark_of
 from engine.store.rows import CandidateRow, RunRow
-from engine.store.traces import PUT_TRACE, TraceRow, trace_columns, trace_id
+from engine.store.traces import OF_TASK, PUT_TRACE, TraceRow, trace_columns, trace_id
 
 _BUSY_MS = 30_000
 
@@ -63,7 +64,7 @@ class Store:
         """Close the file. Closing twice is harmless."""
         self._db.close()
 
-    # ── calls and traces ─────────────────────────────────────────────────────────────────────────
+    # ── calls, traces and remarks ─────────────────────────────────────────────────────────────────
 
     def completion(self, key: str) -> Completion | None:
         """The stored answer to a call; None where there is none, it failed, or its row is damaged."""
@@ -72,11 +73,17 @@ class Store:
         completion = completion_of(key, row) if row else None
         return completion if completion and completion.error is None else None
 
-    def commit(self, calls: Sequence[Call], traces: Sequence[Trace] = (), run: str = "") -> None:
-        """Write finished calls and traces in one transaction. A call computed again counts as paid again."""
+    def commit(
+        self, calls: Sequence[Call], traces: Sequence[Trace] = (), run: str = "", remarks: Sequence[Remark] = ()
+    ) -> None:
+        """Write finished calls, traces and remarks of a run in one transaction.
+
+        A call computed again counts as paid again; a remark made again stays one.
+        """
         with self._reported(), self._db:
             self._db.executemany(PUT_CALL, [call_columns(call) for call in calls])
             self._db.executemany(PUT_TRACE, [trace_columns(trace, run) for trace in traces])
+            self._db.executemany(PUT_REMARK, [remark_columns(remark, run) for remark in remarks])
 
     def call(self, key: str) -> Call | None:
         """A stored call with its prompt and request, for looking at; one that failed has a completion with its error.
@@ -97,15 +104,27 @@ class Store:
         return int(str(counts[0][0])), int(str(counts[0][1]))
 
     def traces(
-        self, run: str = "", program: str = "", failed: bool = False, limit: int | None = None
+        self,
+        run: str = "",
+        program: str = "",
+        failed: bool = False,
+        limit: int | None = None,
+        *,
+        task: str = "",
+        below: float | None = None,
     ) -> list[TraceRow]:
-        """Traces, last written first. `run` and `program` may be the beginning of a name; empty means any."""
+        """Traces, last written first. `run` and `program` may be the beginning of a name; empty means any.
+
+        With `task` only those of its runs, and of its program evaluated or run. With `failed` only those without an
+        answer, and with `below` those and the ones that scored less.
+        """
         with self._reported():
             rows = self._db.execute(
                 f"SELECT {TraceRow.COLUMNS} FROM traces WHERE substr(run, 1, length(?1)) = ?1 "
                 "AND substr(program, 1, length(?2)) = ?2 AND (error IS NOT NULL OR NOT ?3) "
+                f"AND (?5 = '' OR {OF_TASK}) AND (?6 IS NULL OR error IS NOT NULL OR score < ?6) "
                 "ORDER BY number DESC LIMIT ?4",
-                (run, program, failed, -1 if limit is None else limit),
+                (run, program, failed, -1 if limit is None else limit, task, below),
             ).fetchall()
         return [TraceRow.from_columns(row) for row in rows]
 
@@ -122,6 +141,22 @@ class Store:
                 "SELECT id FROM traces WHERE id >= ?1 AND id < ?1 || 'g' ORDER BY id", (beginning,)
             ).fetchall()
         return [str(row[0]) for row in rows]
+
+    def remarks(self, trace: str) -> list[Remark]:
+        """What was said about a trace, by its whole name, in the order in which it was first said."""
+        with self._reported():
+            rows = self._db.execute(REMARKS, (trace,)).fetchall()
+        return [remark_of(row) for row in rows]
+
+    def cut_off(self, keys: Sequence[str]) -> frozenset[str]:
+        """Those of these calls whose text ended at the most tokens it could have."""
+        with self._reported():
+            rows = self._db.execute(
+                "SELECT key FROM calls WHERE key IN (SELECT value FROM json_each(?)) "
+                "AND CASE WHEN json_valid(answer) THEN json_extract(answer, '$.finish') = 'length' END",
+                (json.dumps(list(keys)),),
+            ).fetchall()
+        return frozenset(str(row[0]) for row in rows)
 
     # ── programs ─────────────────────────────────────────────────────────────────────────────────
 
@@ -151,11 +186,12 @@ class Store:
                 run.to_columns(),
             )
 
-    def runs(self) -> list[RunRow]:
-        """Every run, newest first."""
+    def runs(self, task: str = "") -> list[RunRow]:
+        """Every run, or those of the tasks of this name, newest first."""
         with self._reported():
             rows = self._db.execute(
-                f"SELECT {RunRow.COLUMNS}, started FROM runs ORDER BY started DESC, id DESC"
+                f"SELECT {RunRow.COLUMNS}, started FROM runs WHERE ?1 IN ('', task) ORDER BY started DESC, id DESC",
+                (task,),
             ).fetchall()
         return [RunRow.from_columns(row) for row in rows]
 

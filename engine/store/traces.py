@@ -27,7 +27,7 @@ class TraceRow:
         name, created, run, program, example, origin, inputs, accepted, steps, prediction, score = row
         trace = Trace(
             program,
-            Example(example, json.loads(inputs), tuple(json.loads(accepted)), origin),
+            example_of(example, inputs, accepted, origin),
             tuple(_step(step) for step in json.loads(steps)),
             Prediction(**json.loads(prediction)),
             math.nan if score is None else score,
@@ -40,6 +40,30 @@ def trace_id(run: str, program: str, example: str, inputs: str) -> str:
     return digest(canonical([run, program, example, inputs]))
 
 
+def trace_id_of(run: str, program: str, example: Example) -> str:
+    """`trace_id` of a program's execution over an example."""
+    return trace_id(run, program, example.id, canonical(dict(example.inputs)))
+
+
+def example_of(id: str, inputs: str, accepted: str, origin: str) -> Example:
+    """An example from the values of its columns."""
+    return Example(id, json.loads(inputs), tuple(json.loads(accepted)), origin)
+
+
+def evaluation_name(task: str, program: str) -> str:
+    """The run of a task's evaluation of a program, which is named by its fingerprint."""
+    return f"eval-{task}-{program}"
+
+
+def answering_name(task: str) -> str:
+    """The run of what a task's program, declared or saved, was asked outside of evaluations and optimizations."""
+    return f"run-{task}"
+
+
+OF_TASK = (  # as the two above name runs; ?5 is the task's name
+    "(run IN (SELECT id FROM runs WHERE task = ?5) OR run = 'run-' || ?5 OR run = 'eval-' || ?5 || '-' || program)"
+)
+
 PUT_TRACE = (
     "INSERT OR REPLACE INTO traces "
     "(id, run, program, example, origin, inputs, accepted, steps, prediction, error, score) "
@@ -50,7 +74,7 @@ PUT_TRACE = (
 def trace_columns(trace: Trace, run: str) -> tuple[Any, ...]:
     """Values in the order of PUT_TRACE. Mappings keep their order, by which choices and fields are known."""
     example = trace.example
-    name = trace_id(run, trace.program, example.id, canonical(dict(example.inputs)))
+    name = trace_id_of(run, trace.program, example)
     texts = map(_ordered, (dict(example.inputs), list(example.accepted), list(map(asdict, trace.steps))))
     known = (name, run, trace.program, example.id, example.origin)
     return (*known, *texts, _ordered(asdict(trace.prediction)), trace.prediction.error, trace.score)

@@ -13,6 +13,7 @@ Auto = Literal["auto"]
 Preferred = Literal["preferred"]
 Natural = Annotated[int, Field(ge=0, lt=2**63)]  # as much as the store holds
 Positive = Annotated[int, Field(ge=1)]
+Weight = Annotated[float, Field(ge=0)]
 _strict = with_config(ConfigDict(extra="forbid"))
 
 
@@ -49,10 +50,43 @@ class UserMetric:
 
 @_strict
 @dataclass(frozen=True, slots=True)
+class Judged:
+    """Who judges: a model that is asked (one question or several, a rubric), a metric, or a function of the user's own.
+
+    Questions are answered with yes or no, by likelihood. What a model is inclined to say of anything is taken off: what
+    it says of nothing (`calibrate: blank`), or what best tells right from wrong answers of train (`answers`).
+    """
+
+    ask: str | tuple[str, ...] | None = None
+    calibrate: Literal["blank", "answers"] = "blank"
+    metric: str | None = None
+    python: str | None = None
+
+
+@_strict
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """What each thing weighs in the objective.
+
+    `metric`, `judge` and `steps` (the mean over judged steps) are values from 0 to 1 to be raised; `cross_entropy` in
+    nats, `tokens` in thousands a row, and `seconds` a row are to be lowered.
+    """
+
+    metric: Weight = 1.0
+    cross_entropy: Weight = 0.0
+    judge: Weight = 0.0
+    steps: Weight = 0.0
+    tokens: Weight = 0.0
+    seconds: Weight = 0.0
+
+
+@_strict
+@dataclass(frozen=True, slots=True)
 class Optimize:
     """How to optimize; most keys have a command-line flag that overrides them.
 
-    `proposers: [all]` lets a bandit choose among all there are. An edit must gain at least `min_gain` on dev.
+    `proposers: [all]` lets a bandit choose among all there are. An edit must gain at least `min_gain` on dev. `loss`
+    says what is to be made better, `judge` who judges the answer, and `steps` who judges which node.
     """
 
     proposers: tuple[str, ...] = ("bias", "demos", "settings", "textual_gradient")
@@ -60,6 +94,9 @@ class Optimize:
     seed: Natural = 0
     optimizer_model: str | None = None
     min_gain: Annotated[float, Field(ge=0, le=1)] = 0.0
+    loss: Loss = field(default_factory=Loss)
+    judge: Judged | None = None
+    steps: Mapping[str, Judged] = field(default_factory=dict)
 
 
 KVType = Literal["f32", "f16", "bf16", "q8_0", "q4_0"]

@@ -6,7 +6,7 @@ until its file changes.
 
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
 from types import ModuleType
@@ -79,7 +79,7 @@ class ToolService:
             self._functions[tool] = function, file_sha256(self._folder / tool.rpartition(":")[0])
         return self._functions[tool]
 
-    def cancel(self) -> None:
+    def cancel(self, keys: Collection[str] | None = None) -> None:
         """Nothing is ever unfinished."""
 
     def close(self) -> None:

@@ -5,7 +5,7 @@ ever touches the context.
 """
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -93,10 +93,14 @@ class LlamaBackend:
         if jobs:
             self._compute.post(functools.partial(self._begin, jobs, reply))
 
-    def cancel(self) -> None:
-        """Drop what is unfinished and wait until that is done."""
-        if not self._closed:
-            self._compute.call(self._drop)
+    def cancel(self, keys: Collection[str] | None = None) -> None:
+        """Drop what is unfinished and wait until that is done; with keys, drop theirs before the next step."""
+        if self._closed:
+            return
+        if keys is None:
+            self._compute.call(self._drop_all)
+        else:
+            self._compute.post(functools.partial(self._drop, frozenset(keys)))
 
     def count(self, prompt: Prompt) -> int:
         """Tokens of a prompt, begin-of-text included."""
@@ -185,12 +189,19 @@ class LlamaBackend:
         if self._stepping:
             self._compute.post(self._step)
 
-    def _drop(self) -> None:
+    def _drop(self, keys: Collection[str]) -> None:
+        if self._closed:
+            return
+        self._runner.drop(keys)
+        for key in keys:
+            self._replies.pop(key, None)
+
+    def _drop_all(self) -> None:
         self._runner.clear()
         self._replies.clear()
 
     def _free(self) -> None:
-        self._drop()
+        self._drop_all()
         self._runner.close()
         self._model.close()
 

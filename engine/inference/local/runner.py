@@ -3,7 +3,7 @@
 Which jobs go where is decided here and nowhere else. Not thread-safe: one owner thread calls all of it.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 from engine.inference.local.context import LlamaContext
 from engine.inference.local.jobs import Job
@@ -66,6 +66,11 @@ class Runner:
             yield from self._writer.step()
         if self._scheduler.busy:
             yield from self._scheduler.step()
+
+    def drop(self, keys: Collection[str]) -> None:
+        """Drop these jobs, waiting or begun; what they held is free for others."""
+        self._scheduler.drop(keys)
+        self._writer.drop(keys)
 
     def clear(self) -> None:
         """Drop all jobs."""

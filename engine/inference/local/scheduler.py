@@ -7,7 +7,7 @@ beginning stand together.
 
 import bisect
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import replace
 
 from engine.inference.local.cells import Cells, parked, private_cells
@@ -59,6 +59,18 @@ class Scheduler:
             self._waiting.append(job)
             self._started[job.key] = now
         self._waiting.sort(key=self._rank)
+
+    def drop(self, keys: Collection[str]) -> None:
+        """Drop these jobs and take back what those that have begun hold. Shared beginnings stay."""
+        for job in self._running:
+            if job.key in keys:
+                self._cells.release(job)
+        for job in [*self._running, *self._waiting]:
+            if job.key in keys:
+                job.close()
+                del self._started[job.key]
+        self._running = [job for job in self._running if job.key not in keys]
+        self._waiting = [job for job in self._waiting if job.key not in keys]
 
     def clear(self) -> None:
         """Drop all jobs and everything in the cache."""

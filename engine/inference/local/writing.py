@@ -11,7 +11,7 @@ the last stream's takes its place.
 """
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -103,6 +103,17 @@ class Writer:
             self._started[job.key] = now
         self._waiting.sort(key=lambda job: job.order)
 
+    def drop(self, keys: Collection[str]) -> None:
+        """Drop these jobs; the streams of those that have begun go to others. Beginnings stay."""
+        gone = [stream for stream, text in enumerate(self._texts) if text.job.key in keys]
+        waiting = [job for job in self._waiting if job.key in keys]
+        for job in [*waiting, *(self._texts[stream].job for stream in gone)]:
+            job.close()
+            del self._started[job.key]
+        self._waiting = [job for job in self._waiting if job.key not in keys]
+        if self._context and gone:
+            self._vacate(self._context, gone)
+
     def clear(self) -> None:
         """Drop all jobs. Beginnings stay."""
         for job in [*self._waiting, *(text.job for text in self._texts)]:
@@ -163,17 +174,31 @@ class Writer:
         job.start([stream], known)
 
     def _collect(self, context: LlamaContext) -> list[Completion]:
-        """Completions of the texts that are done; the last streams' move into the gaps."""
+        """Completions of the texts that are done."""
         done = [stream for stream, text in enumerate(self._texts) if text.job.result is not None]
         completions = [self._completion(self._texts[stream].job) for stream in done]
-        for stream in reversed(done):
-            last = self._texts.pop()
-            context.drop(stream)
-            if stream < len(self._texts):
-                context.restore(stream, context.save(len(self._texts)))
-                context.drop(len(self._texts))
-                self._texts[stream] = last
+        self._vacate(context, done)
         return completions
+
+    def _vacate(self, context: LlamaContext, streams: Sequence[int]) -> None:
+        """Empty some streams and move the last texts into the gaps. One that is still being read stays the last."""
+        for stream in streams:
+            context.drop(stream)
+        kept = [stream for stream in range(len(self._texts)) if stream not in streams]
+        read_last = kept[-1:] if kept and self._being_read(kept[-1]) else []
+        others = kept[: len(kept) - len(read_last)]
+        late = [stream for stream in others if stream >= len(others)]
+        order = [*(place if place in others else late.pop() for place in range(len(others))), *read_last]
+        for place, stream in enumerate(order):
+            if place != stream:
+                context.restore(place, context.save(stream))
+                context.drop(stream)
+        self._texts = [self._texts[stream] for stream in order]
+
+    def _being_read(self, stream: int) -> bool:
+        """Whether more than a row or two of a text's prompt is left."""
+        segments = self._texts[stream].job.segments
+        return bool(segments) and len(segments[0].tokens) > self._padding
 
     def _completion(self, job: Job) -> Completion:
         job.close()

@@ -8,7 +8,7 @@ import math
 import queue
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 from engine.errors import ModelError
@@ -53,7 +53,7 @@ class RemoteBackend:
         self.identity = f"{address.name} {self._greet(address.model)}"
         self._dialect = Dialect(self._wire, address.model)
         self._inbox: queue.SimpleQueue[_Asked | None] = queue.SimpleQueue()
-        self._cancelled = threading.Event()
+        self._open: dict[str, _Asked] = {}
         self._lock = threading.RLock()  # a reply may cancel
         self._computed, self._working, self._closed = 0, parallel, False
         self._threads = [threading.Thread(target=self._work, name=self.name, daemon=True) for _ in range(parallel)]
@@ -82,13 +82,17 @@ class RemoteBackend:
     def submit(self, asked: Sequence[tuple[str, Prepared]], reply: Reply) -> None:
         """Queue for the threads, in the order asked."""
         for key, prepared in asked:
-            self._inbox.put(_Asked(key, prepared, reply, self._cancelled))
+            one = _Asked(key, prepared, reply, threading.Event())
+            with self._lock:
+                self._open[key] = one
+            self._inbox.put(one)
 
-    def cancel(self) -> None:
+    def cancel(self, keys: Collection[str] | None = None) -> None:
         """Drop what is unanswered. What the server already works on ends there, unheard."""
         with self._lock:
-            self._cancelled.set()
-            self._cancelled = threading.Event()
+            for key in list(self._open) if keys is None else keys:
+                if key in self._open:
+                    self._open.pop(key).cancelled.set()
 
     def count(self, prompt: Prompt) -> int:
         """An estimate, one token for every four bytes of UTF-8, rounded up: the tokenizer is the server's."""
@@ -135,6 +139,7 @@ class RemoteBackend:
             with self._lock:
                 self._computed += completion.computed_tokens
                 if not asked.cancelled.is_set():
+                    del self._open[asked.key]
                     asked.reply(asked.key, completion)
         with self._lock:
             self._working -= 1

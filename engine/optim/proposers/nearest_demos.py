@@ -17,6 +17,7 @@ from numpy.random import Generator
 from engine.flows import Flow
 from engine.optim.history import History, Proposal
 from engine.optim.novelty import untried
+from engine.optim.pricing import price
 from engine.optim.proposers.demonstrations import described, shown, takes_labelled
 from engine.optim.screening import calls_each, ranked
 from engine.program.graph import Program
@@ -31,7 +32,7 @@ from engine.records import Example
 _SHOWN = (8, 4, 16)
 _FIRST_ROWS = 24
 _SECOND_ROWS = 48
-_DEARER = 4  # than a call with a set, whose demonstrations are computed once for all rows
+_FEWEST_ROWS = 6
 _PROPOSED = 2
 _MOST_ROWS = 1000  # of a pool
 
@@ -49,12 +50,13 @@ class NearestDemosProposer:
     def propose(self, history: History, rng: Generator) -> Flow[list[Proposal]]:
         """Pools that no candidate has had yet, measured within the allowance; none where nothing finds what is near."""
         program = history.program
-        rows = history.allowance_calls // calls_each(program, history.calibrates) // _DEARER
         pools = {place.name: pool for place in _takers(program) if (pool := _pool(place, history.train))}
-        first = min(_FIRST_ROWS, rows // 10)
-        if not history.embeds or not pools or not first:
+        if not history.embeds or not pools:
             return []
         demos = {f"{name}.demos": pool for name, pool in pools.items()} | _at(pools, nearest=_SHOWN[0])
+        dearer = price(program.replace(demos), history.train)
+        rows = int(history.allowance_calls / calls_each(program, history.calibrates) / dearer)
+        first = min(_FIRST_ROWS, max(_FEWEST_ROWS, rows // 10))
         ways = [demos | _at(pools, order=order, style=style) for order in get_args(Order) for style in get_args(Style)]
         found = yield from ranked(history, ways, first)
         closed = [place.name for place in _takers(program) if place.name in pools and "bias" in place.parameters()]

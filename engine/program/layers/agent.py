@@ -2,6 +2,9 @@
 
 Deviation: every turn is written under a grammar of one thought and one call, so that it always parses; `finish` is a
 tool like the others, and the only one on the last turn, so that there always is an answer.
+
+Beside the user's functions there may be functions of the program's own, whose source is a weight: an optimizer may add,
+revise and remove them (functions as learnable weights; AgentOptimizer; Zhang 2024). They run in the sandbox.
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,17 +12,18 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from engine.errors import ContentError
-from engine.flows import Flow, ask
+from engine.flows import Flow, ask, observed
 from engine.program.cost import Cost, tokens
 from engine.program.critique import Gradients
 from engine.program.layer import Layer, LayerResult, Outside
 from engine.program.layers.predict import Style
 from engine.program.layers.retrieve import written
-from engine.program.parameters import Choice, Number, Parameter, Text
+from engine.program.parameters import Choice, Number, Parameter, Source, Text
 from engine.program.prompt import Layout, render
 from engine.program.tools.calls import call_pattern, read_call, written_call
 from engine.program.tools.spec import ToolSpec, described
-from engine.program.tools.toolbox import called, specs_of
+from engine.program.tools.toolbox import called, called_function, specs_of
+from engine.program.tools.written import read_functions
 from engine.program.typed.grammar import LINE, Exactly, Repeat, Then, gbnf
 from engine.records import Chat, Completion, Generate, Plain, Prompt, Search, Step
 
@@ -42,11 +46,11 @@ _FINISH = _own_tool("finish", "Give the answer.", "answer", 120)
 class Agent(Layer):
     """An answer after at most `steps` turns with `tools`, the user's functions, and the search of an index.
 
-    A tool that fails tells the model why, and the next turn goes on from there. What a tool gives is shown up to
-    `observed` characters.
+    `source` holds functions of the program's own, in Python. A tool that fails tells the model why, and the next turn
+    goes on from there. What a tool gives is shown up to `observed` characters.
 
     Raises:
-        ContentError: there is neither a tool nor an index.
+        ContentError: there is neither a tool nor an index, or `source` holds no functions.
     """
 
     tools: tuple[str, ...] = ()
@@ -59,16 +63,22 @@ class Agent(Layer):
     temperature: float = 0.0
     max_tokens: int = 160
     style: Style = "chat"
+    source: str = ""
 
     kind: ClassVar[str] = "agent"
 
     def __post_init__(self) -> None:
-        if not self.tools and not self.index:
-            raise ContentError("an agent needs tools (your functions) or an index to search")
+        try:
+            own = read_functions(self.source)
+        except ContentError as error:
+            raise ContentError(f"source: {error}", ("source",)) from None
+        if not self.tools and not self.index and not own:
+            raise ContentError("an agent needs tools (your functions), an index to search, or a source with functions")
 
     @property
     def summary(self) -> str:
         names = [f"{tool.rpartition(':')[2]} (your code)" for tool in self.tools]
+        names += [f"{function.name} (sandbox)" for function in read_functions(self.source)]
         return " · ".join([*([f"search of {self.index}"] if self.index else []), *names, f"{self.steps} steps"])
 
     @property
@@ -77,9 +87,10 @@ class Agent(Layer):
         return (*index, *(Outside("tool", tool) for tool in self.tools))
 
     def parameters(self, inputs: tuple[str, ...]) -> dict[str, Parameter]:
-        """Instruction, style, and numbers: turns, passages of a search, characters shown, temperature, tokens."""
+        """Instruction, source, style; numbers: turns, passages of a search, characters shown, temperature, tokens."""
         return {
             "instruction": Text(self.instruction),
+            "source": Source(self.source, functions=True),
             "style": Choice(self.style, ("chat", "plain")),
             "steps": Number(self.steps, 1, 20, whole=True),
             "k": Number(self.k, 1, 10, whole=True),
@@ -115,9 +126,10 @@ class Agent(Layer):
 
     def _all(self, own: tuple[ToolSpec, ...]) -> tuple[ToolSpec, ...]:
         """Every tool the model may use, `finish` last."""
-        specs = (*((_SEARCH,) if self.index else ()), *own, _FINISH)
+        written = tuple(function.spec for function in read_functions(self.source))
+        specs = (*((_SEARCH,) if self.index else ()), *own, *written, _FINISH)
         names = [spec.name for spec in specs]
-        for tool in self.tools:
+        for tool in (*self.tools, *(spec.name for spec in written)):
             name = tool.rpartition(":")[2]
             if names.count(name) > 1:
                 raise ContentError(f"tool {tool!r}: {name!r} is a name that the agent uses itself: rename it")
@@ -139,12 +151,20 @@ class Agent(Layer):
             found = yield from ask(Search(self.index, str(arguments["query"]), int(self.k)))
             passages = found.passages or ()
             text = written(passages) or found.error or "nothing was found"
-        else:
-            tool = next(tool for tool in self.tools if tool.rpartition(":")[2] == name)
-            found = yield from called(tool, arguments)
-            passages, text = (), found.text if found.text is not None else f"error: {found.error}"
-        keys = (found.key,) if found.key else ()
-        return Step(f"{name} {turn}", given, {"observation": text}, keys, passages=passages)
+            keys = (found.key,) if found.key else ()
+            return Step(f"{name} {turn}", given, {"observation": text}, keys, passages=passages)
+        tool = next((tool for tool in self.tools if tool.rpartition(":")[2] == name), None)
+        ran: list[Completion] = []
+        gave, error = yield from observed(self._used(tool, name, arguments), ran)
+        observation = gave if gave is not None else f"error: {error}"
+        return Step(f"{name} {turn}", given, {"observation": observation}, tuple(call.key for call in ran))
+
+    def _used(self, tool: str | None, name: str, arguments: Mapping[str, object]) -> Flow[tuple[str | None, str]]:
+        """What one of the user's functions gives or, where `tool` is None, one of the program's own; else why not."""
+        if tool is None:
+            return (yield from called_function(self.source, name, arguments))
+        answer = yield from called(tool, arguments)
+        return answer.text, answer.error or ""
 
     def backward(self, step: Step, said: Sequence[str], wanted: tuple[str, ...]) -> Flow[Gradients]:
         """As for any layer that is told what to do, with the turns before the critic's eyes."""
@@ -162,7 +182,8 @@ class Agent(Layer):
         start = tokens(self.instruction) + sum(inputs.values())
         grown = int(self.max_tokens) + min(_OBSERVED_TOKENS, int(self.observed))
         read = turns * start + grown * turns * (turns - 1) // 2
-        return Cost(turns, read, turns * int(self.max_tokens), {self.output: 30})
+        last = start + grown * (turns - 1) + int(self.max_tokens)
+        return Cost(turns, read, turns * int(self.max_tokens), {self.output: 30}, longest=last)
 
 
 def _gone_on(prompt: Prompt, pad: str) -> Prompt:

@@ -67,6 +67,14 @@ class Refine(Composite):
         """The check also reads the answer."""
         return inputs if part == "of" else (*inputs, _free(self.outputs[0], inputs))
 
+    def part_sizes(self, part: str, sizes: Mapping[str, int]) -> Mapping[str, int]:
+        """The check also reads the draft or a revision, whichever may be longer."""
+        if part == "of":
+            return sizes
+        main = self.outputs[0]
+        answer = max(self.of.cost(sizes).gives.get(main, 0), int(self.max_tokens))
+        return {**sizes, _free(main, tuple(sizes)): answer}
+
     def own_parameters(self, inputs: tuple[str, ...]) -> dict[str, Parameter]:
         """Everything but the parts."""
         return {
@@ -101,7 +109,7 @@ class Refine(Composite):
             critic = yield from perform(f"critique {number}", self._critic(), asked)
             steps.append(critic)
             said = critic.outputs.get("critique", "").strip()
-            if not said or (self.check is None and _passes(said)):
+            if not said or (self.check is None and passes(said)):
                 break
             critiques += [said] if said not in critiques else []
             about = {_free("critique", shown): "\n".join(critiques[-int(self.memory) :])}
@@ -134,7 +142,7 @@ class Refine(Composite):
 
     def _passed(self, step: Step) -> bool:
         assert self.check is not None
-        return step.error is None and _passes(step.outputs[self.check.outputs[-1]])
+        return step.error is None and passes(step.outputs[self.check.outputs[-1]])
 
     def _critic(self) -> Predict:
         return Predict(self.critique, "critique", style=self.style, max_tokens=_CRITIQUE_TOKENS, stop=("\n",))
@@ -200,8 +208,8 @@ class Refine(Composite):
         """All rounds, each with a revision as long as it may be."""
         main = self.outputs[0]
         draft = self.of.cost(inputs)
-        answer = max(draft.gives.get(main, 0), int(self.max_tokens))
-        shown = {**inputs, main: answer}
+        shown = self.part_sizes("check", inputs)
+        answer = shown[_free(main, tuple(inputs))]
         check = self.check.cost(shown) if self.check else Cost()
         evidence = check.gives.get(self.check.outputs[-1], 0) if self.check else 0
         critiques = _CRITIQUE_TOKENS * int(self.memory)
@@ -236,7 +244,7 @@ def _free(name: str, taken: Mapping[str, object] | tuple[str, ...]) -> str:
     return name if name not in taken else _free(f"draft_{name}", taken)
 
 
-def _passes(verdict: str) -> bool:
-    """Whether the first word says that nothing is wrong."""
+def passes(verdict: str) -> bool:
+    """Whether what a check says begins with the word that nothing is wrong."""
     first = verdict.split(maxsplit=1)[:1]
     return bool(first) and first[0].casefold().strip(".,:;!*\"'()") in _PASSES

@@ -55,6 +55,15 @@ class Sequential(Composite):
             found += [output for output in step.outputs if output not in found]
         return tuple(found)
 
+    def part_sizes(self, part: str, sizes: Mapping[str, int]) -> Mapping[str, int]:
+        """The inputs of the whole, and what the steps before may write."""
+        known = dict(sizes)
+        for name, step in self.steps.items():
+            if part == f"steps.{name}":
+                break
+            known |= step.cost(known).gives
+        return known
+
     def flow(self, inputs: Mapping[str, str]) -> Flow[LayerResult]:
         """One step after another, until one fails."""
         values = dict(inputs)

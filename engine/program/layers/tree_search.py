@@ -21,7 +21,7 @@ from engine.program.critique import Gradients, critique
 from engine.program.layer import Layer, LayerResult, perform
 from engine.program.layers.predict import Style
 from engine.program.parameters import Choice, Number, Parameter, Text
-from engine.program.preference import rightness
+from engine.program.preference import Judged, rightness
 from engine.program.thoughts import THOUGHTS, Tree, beam, best_first, line_of, with_thoughts
 from engine.records import Step
 
@@ -62,6 +62,11 @@ class TreeSearch(Composite):
         """The inputs of the whole, and the thoughts so far."""
         return with_thoughts(inputs)
 
+    def part_sizes(self, part: str, sizes: Mapping[str, int]) -> Mapping[str, int]:
+        """The inputs of the whole, and the longest line of thoughts."""
+        thought = self.propose.cost(sizes).gives.get(self.propose.outputs[-1], 0)
+        return {**sizes, THOUGHTS: sizes.get(THOUGHTS, 0) + self.depth * thought}
+
     def own_parameters(self, inputs: tuple[str, ...]) -> dict[str, Parameter]:
         """The question that judges a state and its style, the shape of the tree, and how it is searched."""
         return {
@@ -86,9 +91,8 @@ class TreeSearch(Composite):
             return LayerResult(steps=steps, value=best.value, error=f"answer: {answer.error}")
         return LayerResult(answer.outputs, answer.loglikelihoods, answer.probabilities, steps=steps, value=best.value)
 
-    def _judge(self, shown: Mapping[str, str]) -> Flow[float | None]:
-        judged = yield from rightness(shown, self.value, self.style == "chat")
-        return judged.log_odds
+    def _judge(self, shown: Mapping[str, str]) -> Flow[Judged]:
+        return rightness(shown, self.value, self.style == "chat")
 
     def backward(self, step: Step, said: Sequence[str], wanted: tuple[str, ...]) -> Flow[Gradients]:
         """The chain rule along the line that was answered from, the last thought first, and a critique of the judge."""
@@ -120,8 +124,7 @@ class TreeSearch(Composite):
         drawn = self.nodes
         if self.strategy == "beam":
             drawn = min(drawn, self.branch * (1 + (self.depth - 1) * self.beam))
-        thought = self.propose.cost(inputs).gives.get(self.propose.outputs[-1], 0)
-        given = {**inputs, THOUGHTS: inputs.get(THOUGHTS, 0) + self.depth * thought}
+        given = self.part_sizes("answer", inputs)
         judged = Cost(1, tokens(self.value) + sum(given.values()) + 2)
         last = self.answer.cost(given)
         return replace((self.propose.cost(given) + judged) * drawn + last, gives=last.gives)

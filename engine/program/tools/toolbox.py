@@ -6,6 +6,7 @@ from typing import Any
 
 from engine.errors import ContentError
 from engine.flows import Flow, ask, together
+from engine.program.code import run_python
 from engine.program.tools.spec import ToolSpec, read_tools
 from engine.records import CallTool, Completion, Describe
 
@@ -28,6 +29,15 @@ def called(tool: str, arguments: Mapping[str, Any]) -> Flow[Completion]:
     request = CallTool(tool, json.dumps(dict(arguments), ensure_ascii=False, sort_keys=True))
     completion = yield from ask(request)
     return completion
+
+
+def called_function(
+    source: str, name: str, arguments: Mapping[str, Any], seconds: float = 1.0
+) -> Flow[tuple[str | None, str]]:
+    """What a function of a source gives for arguments, as text, else None and why; it runs in the sandbox."""
+    values = {f"argument_{number}": value for number, value in enumerate(arguments.values(), 1)}
+    passed = ", ".join(f"{key}={value}" for key, value in zip(arguments, values, strict=True))
+    return (yield from run_python(f"{source}\n{name}({passed})", values, seconds))
 
 
 def typed(spec: ToolSpec, texts: Mapping[str, str]) -> dict[str, Any]:

@@ -84,9 +84,15 @@ def words(texts: Iterable[str]) -> Pattern:
     return options[0] if len(options) == 1 else Either(options)
 
 
-def prose(most_chars: int) -> str:
-    """GBNF of a sentence or a few on one line, of at most about `most_chars` characters."""
-    return rf'root ::= [A-Z] [^\n\x00-\x1f]{{10,{most_chars}}} [.] "\n"?'
+def prose(most_chars: int, openings: Iterable[str] = (), before: str = "") -> str:
+    """GBNF of a sentence or a few on one line, of at most about `most_chars` characters; `before` comes before it.
+
+    It begins with a capital letter, or with one of the words `openings` and a lower-case one where there are some.
+    """
+    first = " | ".join(f'"{"".join(map(_in_quotes, word))} "' for word in openings)
+    begun = f"({first}) [a-z]" if first else "[A-Z]"
+    begun = f'"{before}" {begun}' if before else begun
+    return rf'root ::= {begun} [^\n\x00-\x1f]{{10,{most_chars}}} [.] "\n"?'
 
 
 def gbnf(pattern: Pattern) -> str:
@@ -136,6 +142,39 @@ def written_out(pattern: Pattern) -> int:
             return sum(written_out(part) for part in parts)
         case Repeat(item, low, high):
             return written_out(item) * max(1, low if high is None else high)
+
+
+def shortest(pattern: Pattern) -> str:
+    """A text that the pattern describes, none of them shorter."""
+    match pattern:
+        case Exactly(text):
+            return text
+        case OneOf(ranges):
+            return chr(ranges[0][0])
+        case Then(parts):
+            return "".join(map(shortest, parts))
+        case Either(options):
+            return min(map(shortest, options), key=len)
+        case Repeat(item, low, _):
+            return shortest(item) * low
+
+
+def longest(pattern: Pattern) -> int | None:
+    """The characters of the longest text that the pattern describes; None where there is none."""
+    match pattern:
+        case Exactly(text):
+            return len(text)
+        case OneOf():
+            return 1
+        case Then(parts):
+            sizes = [longest(part) for part in parts]
+            return None if None in sizes else sum(size or 0 for size in sizes)
+        case Either(options):
+            sizes = [longest(option) for option in options]
+            return None if None in sizes else max(size or 0 for size in sizes)
+        case Repeat(item, _, high):
+            size = longest(item)
+            return None if size is None or high is None else size * high
 
 
 def _ends(pattern: Pattern, text: str, starts: set[int]) -> set[int]:

@@ -36,8 +36,8 @@ _SPACE = optional(Exactly(" "))
 _SIGN = optional(Exactly("-"))
 _WHOLE = Either((Exactly("0"), Then((OneOf(((0x31, 0x39),)), Repeat(DIGIT, 0, MAX_DIGITS - 1)))))
 _EXPONENT = Then((words("eE"), optional(words("+-")), Repeat(DIGIT, 1, 2)))
-_QUOTED = {'"': '\\"', "\\": "\\\\"}
-_PLAIN = OneOf(without(LINE.ranges, tuple((ord(character), ord(character)) for character in _QUOTED)))
+_ESCAPED = '\t\n"\\'
+_PLAIN = OneOf(without(LINE.ranges, tuple((ord(character), ord(character)) for character in _ESCAPED)))
 _CHARACTER = Either((_PLAIN, Then((Exactly("\\"), OneOf(tuple((ord(c), ord(c)) for c in '"\\bfnrt'))))))
 
 _FRACTION = optional(Then((Exactly("."), Repeat(DIGIT, 1, MAX_DIGITS))))
@@ -281,10 +281,9 @@ def in_json(pattern: Pattern) -> Pattern:
         case Exactly(text):
             return Exactly(compact(text)[1:-1])
         case OneOf(ranges):
-            plain = without(ranges, tuple((ord(character), ord(character)) for character in _QUOTED))
-            options: list[Pattern] = [OneOf(tuple(part for part in plain if part != (0x09, 0x09)))]
-            options = options if options != [OneOf(())] else []
-            options += [Exactly(compact(c)[1:-1]) for c in '\t"\\' if any(a <= ord(c) <= b for a, b in ranges)]
+            plain = without(ranges, tuple((ord(character), ord(character)) for character in _ESCAPED))
+            options: list[Pattern] = [OneOf(plain)] if plain else []
+            options += [Exactly(compact(c)[1:-1]) for c in _ESCAPED if any(a <= ord(c) <= b for a, b in ranges)]
             return options[0] if len(options) == 1 else Either(tuple(options))
         case Then(parts):
             return Then(tuple(in_json(part) for part in parts))
