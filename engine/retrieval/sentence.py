@@ -13,6 +13,9 @@ from engine.retrieval.embedder import Report, Vectors
 
 _BATCH = 64
 _ROUND = 2048  # texts sorted by length, so that little is padding
+# So many texts are embedded on one thread: on 2 cores that others keep busy 300 questions took 4 s on one thread and 15
+# on two, which wait for each other; on idle ones a second is lost at most.
+_FEW = 1024
 
 
 class SentenceEmbedder:
@@ -38,12 +41,15 @@ class SentenceEmbedder:
             raise ModelError(
                 f"{weights.parent}: not a sentence-transformers model ({str(error).splitlines()[0]})"
             ) from None
+        self._torch: Any = importlib.import_module("torch")
+        self._threads = self._torch.get_num_threads()
         self.name, self.sha256 = name, sha256
         self.dimension = int(self._model.encode(["one"]).shape[1])
         self.longest = int(self._model.max_seq_length) - 2  # its own begin and end come on top
 
     def embed(self, texts: Sequence[str], report: Report = lambda done, total: None) -> Vectors:
         """Unit vectors (texts, dimension). A text longer than `longest` tokens counts up to there."""
+        self._torch.set_num_threads(1 if len(texts) <= _FEW else self._threads)
         vectors = np.empty((len(texts), self.dimension), dtype=np.float32)
         done = 0
         for start in range(0, len(texts), _ROUND):

@@ -2,8 +2,8 @@
 
 A set of demonstrations is one weight for all examples; a pool of all labelled train rows with `nearest: k` chooses for
 each its own. An example is never shown itself, so pools can be measured on train. Their prompts have little in common
-and cost several times those of a set, so few are measured, coordinate by coordinate: style and order, then how many are
-shown and whether choices are listed, each under the best so far, and at last the best two on more rows.
+and cost several times those of a set, so few are measured, coordinate by coordinate: the style, then how many are
+shown, in which order and whether choices are listed, each under the best so far, and the best two on more rows.
 
 Deviation: theirs compares settings on dev by the metric, here train tells how likely they make the accepted answers.
 """
@@ -26,7 +26,7 @@ from engine.program.layers import Predict
 from engine.program.layers.predict import Style
 from engine.program.parameters import Demo
 from engine.program.places import Place
-from engine.program.pool import MOST_BYTES, Order, labelled
+from engine.program.pool import MOST_BYTES, labelled
 from engine.records import Example
 
 _SHOWN = (8, 4, 16)
@@ -57,10 +57,9 @@ class NearestDemosProposer:
         dearer = price(program.replace(demos), history.train)
         rows = int(history.allowance_calls / calls_each(program, history.calibrates) / dearer)
         first = min(_FIRST_ROWS, max(_FEWEST_ROWS, rows // 10))
-        ways = [demos | _at(pools, order=order, style=style) for order in get_args(Order) for style in get_args(Style)]
-        found = yield from ranked(history, ways, first)
+        found = yield from ranked(history, [demos | _at(pools, style=style) for style in get_args(Style)], first)
         closed = [place.name for place in _takers(program) if place.name in pools and "bias" in place.parameters()]
-        others = [_at(pools, nearest=many) for many in _SHOWN[1:]]
+        others = [*(_at(pools, nearest=many) for many in _SHOWN[1:]), _at(pools, order="hubs_first")]
         others += [_at(closed, list_choices=listed) for listed in ("yes", "no") if closed]
         found += yield from ranked(history, [{**found[0].edits, **other} for other in others], first)
         best = untried(history, [one.edits for one in sorted(found, key=lambda one: one.loss)])[:_PROPOSED]
