@@ -1,6 +1,6 @@
 """Races without a model: the real race, the real acceptance test, and scores that are known beforehand.
 
-`raced` runs a policy on a matrix of scores. `false_acceptances` simulates whole runs where no candidate is better than
+`raced` runs a policy on a matrix of scores. `null_figures` simulates whole runs where no candidate is better than
 the incumbent.
 """
 
@@ -93,21 +93,30 @@ def figures(
     return Figures(1 - len(missed) / len(behind), near, mean(shares), mean(missed))
 
 
-def false_acceptances(
+@dataclass(frozen=True, slots=True)
+class NullFigures:
+    """Of runs in which nothing is better: how many accept something, and the share of all executions a race takes."""
+
+    accepted: float
+    share: float
+
+
+def null_figures(
     policy: Policy, runs: int, discordant: float, rng: Generator, *, rows: int = 100, rounds: int = 5, raced_by: int = 6
-) -> float:
-    """The share of runs that accept anything, where no candidate is better than the incumbent.
+) -> NullFigures:
+    """Simulate runs in which no candidate is better than the incumbent; each ends with what it accepts.
 
     A candidate differs from the incumbent on a row with the chance `discordant`, in either direction alike; the
     incumbent is right on half of the rows.
     """
-    wrong = 0
+    wrong, races, executions = 0, 0, 0
     for _ in range(runs):
         incumbent = (rng.random(rows) < 0.5).astype(np.float64)
         for round in range(1, rounds + 1):
             other = rng.random((raced_by, rows)) < discordant
             field = np.where(other, 1.0 - incumbent, incumbent)
             finish = raced(field, None, policy, rng, (incumbent.tolist(), level_of(round, raced_by)))
+            races, executions = races + 1, executions + finish.executions
             if finish.winner is None:
                 continue
             if judge(
@@ -115,7 +124,7 @@ def false_acceptances(
             ).accepted:
                 wrong += 1
                 break
-    return wrong / runs
+    return NullFigures(wrong / runs, executions / (races * raced_by * rows))
 
 
 def _driven(flow: Flow[list]) -> list:  # type: ignore[type-arg]

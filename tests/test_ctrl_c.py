@@ -87,7 +87,7 @@ def test_the_way_on_names_what_finds_the_run_again(task: Path, tmp_path: Path) -
     assert f"optimize {task} --resume --seed 3 --store '{store}'" in said
 
 
-@pytest.mark.parametrize("phase", ["baseline", "feedback"])
+@pytest.mark.parametrize("phase", ["baseline", "proposing"])
 def test_an_interrupted_run_is_saved_and_says_how_to_go_on(task: Path, phase: str) -> None:
     code, seconds, said = interrupted(task, phase)
     complaints = [line for line in said.splitlines() if "localgrad" in line and "interrupted" in line]
@@ -100,7 +100,7 @@ def test_an_interrupted_run_is_saved_and_says_how_to_go_on(task: Path, phase: st
     with Store(task.parent / ".localgrad" / "store.db") as store:
         (run,) = store.runs()
         assert run.status == "interrupted"
-        assert store.calls_paid()[0] >= (12 if phase == "feedback" else 0)
+        assert store.calls_paid()[0] >= (12 if phase == "proposing" else 0)
 
 
 def test_an_interrupted_run_goes_on_to_its_end_and_pays_for_nothing_twice(task: Path) -> None:

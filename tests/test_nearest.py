@@ -475,14 +475,16 @@ def test_train_rows_of_a_pool_are_fitted_on_without_being_shown_themselves(servi
 
 
 @pytest.mark.model
-def test_the_bias_is_fitted_and_the_pool_left_alone(service: RetrievalService) -> None:
+def test_a_pool_has_its_bias_fitted_and_sets_replace_it(service: RetrievalService) -> None:
     program = Program(layer(nearest=1)(Input("question")))
     history = history_of(program, TRAIN, allowance_calls=200)
     rng = np.random.default_rng(0)
     with runtime_with(service) as runtime:
-        assert runtime.run(DemosProposer().propose(history, rng)) == []
+        sets = runtime.run(DemosProposer().propose(history, rng))
         (proposal,) = runtime.run(BiasProposer().propose(history, rng))
         settings = runtime.run(SettingsProposer().propose(history, rng))
+    assert sets
+    assert all(found.edits["kind.nearest"] == 0 for found in sets)
     assert proposal.note == f"bias fitted on {len(TRAIN)} train examples"
     assert {"kind.order": "hubs_first"} in [found.edits for found in settings]
     assert isinstance(program.parameters["kind.demos"], Demos)

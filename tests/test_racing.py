@@ -112,7 +112,7 @@ tables = st.builds(
 # ── outcomes do not depend on order ──────────────────────────────────────────────────────────────
 
 
-@settings(max_examples=30)
+@settings(max_examples=45)
 @given(tables, st.sampled_from(SMALL), st.integers(0, 1000), st.booleans(), st.booleans(), st.booleans())
 def test_the_outcome_is_the_same_in_whatever_order_calls_come_back(
     table: Table, policy: Policy, seed: int, graded: bool, barred: bool, finish: bool
@@ -367,4 +367,6 @@ def test_the_default_finds_the_best_of_many_for_a_fraction_of_the_executions() -
 
 def test_runs_in_which_nothing_is_better_accept_next_to_nothing() -> None:
     rng = np.random.default_rng(0)
-    assert races_simulated.false_acceptances(DEFAULT, 20, 0.3, rng, rows=60, rounds=3, raced_by=4) <= ALPHA
+    found = races_simulated.null_figures(DEFAULT, 60, 0.3, rng, rows=60, rounds=3, raced_by=4)
+    assert found.accepted <= ALPHA
+    assert found.share < 0.6

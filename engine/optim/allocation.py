@@ -15,7 +15,7 @@ from numpy.random import Generator
 
 from engine.optim.history import Proposer
 
-_SPREAD = 0.06  # of what single plays gain, in score: a few points up or down
+_SPREAD = 0.05  # of what single plays gain, in score: a few points up or down
 _DISCOUNT = 0.5
 _LEAST_WEIGHT = 0.25  # what is known of a proposer that has long not played
 
@@ -52,7 +52,7 @@ def chosen(
 
 def _posterior(proposer: Proposer, plays: Sequence[Play], round: int, draw: float) -> float:
     """One draw of what a play of the proposer is worth now."""
-    known = [(_DISCOUNT**round, proposer.prior)]
+    known = [(_DISCOUNT ** (round - 1), proposer.prior)]
     known += [(_DISCOUNT ** (round - play.round), play.gain) for play in plays if play.proposer == proposer.name]
     weight = math.fsum(weight for weight, _ in known)
     mean = math.fsum(weight * gain for weight, gain in known) / weight

@@ -96,11 +96,13 @@ class RoundPlan:
             players=players,
             allowance=max(1, share // players),
             screening=min(120, max(24, calls_left // 7 // (_PROPOSALS * players))),
-            racers=min(_MOST_RACERS, max(2, calls_left // 8 // max(1, dev))),
+            racers=min(_MOST_RACERS, max(1, dev // _ROWS_A_RACER), max(2, calls_left // 8 // max(1, dev))),
         )
 
 
 _MOST_PLAYERS = 4
 _WORTHWHILE = 300  # calls of a proposer: two dozen sets of demonstrations on as many rows
 _PROPOSALS = 3  # of each, about
-_MOST_RACERS = 4  # what train likes best: with more, each of them must win by more to be believed
+# What train likes best: with more, each of them must win by more to be believed, for which few rows do not suffice.
+_MOST_RACERS = 4
+_ROWS_A_RACER = 20
