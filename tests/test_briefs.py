@@ -6,8 +6,8 @@ from support_optim import EXACT, closed_program, history_of, rows, runtime_of
 
 from engine.feedback.packing import Part
 from engine.inference.scripted import Answer
-from engine.optim.executions import execution
-from engine.optim.writing import Brief, openings_like, written
+from engine.optim.words.telling import execution
+from engine.optim.words.writing import Brief, openings_like, written
 from engine.program.graph import Program
 from engine.program.layer import Input
 from engine.program.layers import Predict, Refine, Vote

@@ -13,10 +13,10 @@ from support_optim import COLOURS, EXACT, closed_program, guessing, history_of, 
 import engine
 from engine.inference.runtime import Runtime
 from engine.inference.scripted import Answer, ScriptedBackend
+from engine.optim.demonstrations import as_sets, drawn, from_both, from_targets, from_traces
 from engine.optim.history import Candidate, Proposal
 from engine.optim.novelty import untried
 from engine.optim.proposers.bootstrap_demos import BootstrapDemosProposer
-from engine.optim.proposers.demonstrations import as_sets, drawn, from_both, from_targets, from_traces
 from engine.optim.proposers.demos import DemosProposer
 from engine.optim.proposers.labelled_demos import LabelledDemosProposer
 from engine.optim.proposers.nearest_demos import NearestDemosProposer

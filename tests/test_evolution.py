@@ -19,7 +19,7 @@ from engine.optim.proposers import make_proposers
 from engine.optim.proposers.evoprompt_de import EvoPromptDEProposer
 from engine.optim.proposers.evoprompt_ga import EvoPromptGAProposer
 from engine.optim.proposers.gepa import GEPAProposer
-from engine.optim.proposers.population import SIZE, Member, differing, population, roulette
+from engine.optim.words.population import SIZE, Member, differing, population, roulette
 from engine.program.graph import Program
 from engine.records import Chat, Generate, Request, Score
 from engine.store.keys import seed_of

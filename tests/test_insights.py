@@ -10,8 +10,8 @@ from support_optim import closed_program, history_of, proposed, rows
 
 from engine.inference.scripted import Answer
 from engine.optim.history import History
-from engine.optim.insights import MOST, Insight, Operation, edited, read, told
 from engine.optim.proposers.expel import ExpeLProposer
+from engine.optim.words.insights import MOST, Insight, Operation, edited, read, told
 from engine.records import Chat, Generate, Request, Score
 
 NAME = "colour.instruction"

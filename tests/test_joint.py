@@ -18,7 +18,7 @@ from engine.program.graph import Program
 from engine.program.layer import Input
 from engine.program.layers import Predict, Vote
 from engine.program.parameters import Demo
-from engine.records import Example, Request, Score
+from engine.records import Example, Generate, Request, Score
 from engine.store.store import Store
 
 TRAIN = rows(60)
@@ -27,6 +27,8 @@ GOOD = "Look at the last word."
 
 def likes(request: Request, prompt: str) -> Answer:
     """Is right in plain style under the good instruction, the more so the more demos there are."""
+    if isinstance(request, Generate):
+        return ""
     assert isinstance(request, Score)
     sure = (GOOD in prompt) * 2.0 + ("<system>" not in prompt) * 2.0 + min(prompt.count("Colour:"), 20) / 10
     asked = prompt.split("Text: ")[-1]
@@ -54,11 +56,27 @@ def test_instructions_sets_and_settings_are_found_together() -> None:
         assert all(known[name].value != value for name, value in proposal.edits.items()), "only what changes"
 
 
-def test_it_never_proposes_the_incumbent_and_asks_nothing_twice() -> None:
+def test_an_instruction_is_written_for_what_the_program_is_and_tried_with_the_rest() -> None:
     asked: list[str] = []
 
     def script(request: Request, prompt: str) -> Answer:
-        asked.append(prompt)
+        if isinstance(request, Generate):
+            asked.append(prompt)
+            return GOOD
+        return likes(request, prompt)
+
+    run = history_of(closed_program(), TRAIN, allowance_calls=500, calibrates=False)
+    best = closed_program().replace(proposed(JointProposer(), run, script)[0].edits).parameters
+    assert best["colour.instruction"].value == GOOD
+    assert "Example: text = train thing 2 is red => red" in asked[0]
+    assert asked[0].endswith("Best instruction for colour:")
+
+
+def test_it_never_proposes_the_incumbent_and_asks_nothing_twice() -> None:
+    asked: list[tuple[str, Request]] = []
+
+    def script(request: Request, prompt: str) -> Answer:
+        asked.append((prompt, request))
         return likes(request, prompt)
 
     run = history_of(closed_program(), TRAIN, allowance_calls=240)
@@ -75,6 +93,8 @@ def test_what_the_run_knows_is_told_to_the_estimator() -> None:
         asked: list[str] = []
 
         def script(request: Request, prompt: str, into: list[str] = asked) -> Answer:
+            if isinstance(request, Generate):
+                return ""
             into.append(prompt)
             return [0.0] * len(request.continuations)  # type: ignore[union-attr]
 

@@ -440,11 +440,13 @@ def test_candidates_belong_to_their_run_and_a_replay_writes_each_again(store: St
 
 
 def test_what_a_round_could_count_on_is_remembered_as_first_written(store: Store) -> None:
-    assert store.calls_left("r", 1) is None
-    store.put_calls_left("r", 1, 40)
-    store.put_calls_left("r", 1, 7)
-    store.put_calls_left("r", 2, 9)
-    assert (store.calls_left("r", 1), store.calls_left("r", 2), store.calls_left("s", 1)) == (40, 9, None)
+    assert store.calls_left("r", 1, "racing") is None
+    store.put_calls_left("r", 1, "racing", 40)
+    store.put_calls_left("r", 1, "racing", 7)
+    store.put_calls_left("r", 2, "racing", 9)
+    store.put_calls_left("r", 2, "proposing", 8)
+    assert [store.calls_left("r", round, "racing") for round in (1, 2)] == [40, 9]
+    assert (store.calls_left("r", 2, "proposing"), store.calls_left("s", 1, "racing")) == (8, None)
 
 
 def test_a_program_is_remembered_by_its_fingerprint(store: Store) -> None:

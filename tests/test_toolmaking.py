@@ -20,12 +20,12 @@ from engine.inference.runtime import Runtime
 from engine.inference.scripted import Answer, ScriptedBackend
 from engine.inference.usage import Usage
 from engine.optim.budgeting import Meter
-from engine.optim.coding import abstraction, coded, is_function, normalized, revision, solution, tool
 from engine.optim.history import Candidate, History, Proposal, Proposer
 from engine.optim.loop import Setting, optimize
 from engine.optim.proposers.agent_optimizer import AgentOptimizerProposer
 from engine.optim.proposers.craft import CraftProposer
-from engine.optim.proposers.toolmaking import Gave, different, places
+from engine.optim.tooling.coding import abstraction, coded, is_function, normalized, revision, solution, tool
+from engine.optim.tooling.toolmaking import Gave, different, places
 from engine.program.layers import Agent, Code, Predict, Vote
 from engine.program.tools.written import parsed
 from engine.program.typed.grammar import matches

@@ -17,9 +17,9 @@ from engine.optim.edits.cases import Case, cases_of, names_one_example, telling_
 from engine.optim.edits.choosing import operator_of, playing
 from engine.optim.edits.operators import FORMATS, OPERATORS, Target, derived, described, targets
 from engine.optim.edits.slots import forms
-from engine.optim.filling import Form, filled, some_words
 from engine.optim.history import Candidate
 from engine.optim.proposers.typed_edits import TypedEditsProposer
+from engine.optim.words.filling import Form, filled, some_words
 from engine.program.layers import Predict
 from engine.program.parameters import Demo
 from engine.program.sentences import inserted, joined, moved, replaced, split, without

@@ -1,4 +1,4 @@
-"""What proposers of words are made of: places of texts, variants, halving, plain briefs and forms, rewording."""
+"""What proposers of words are made of: places of texts, variants, narrowing, plain briefs and forms, rewording."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -13,16 +13,18 @@ from support_optim import EXACT, closed_program, history_of, open_program, rows,
 
 from engine.feedback.packing import Part
 from engine.inference.scripted import Answer
-from engine.optim.halving import calls_a_row, halved
 from engine.optim.history import Candidate, History, Proposal
-from engine.optim.places import layer_of, next_text, on_a_line, steps_of
-from engine.optim.rewording import reworded
-from engine.optim.variants import Variant, alike_but_for, variants
-from engine.optim.writing import Brief, particular, written
+from engine.optim.narrowing import calls_a_row, narrowed
+from engine.optim.words.rewording import reworded
+from engine.optim.words.telling import on_a_line
+from engine.optim.words.texts import next_text
+from engine.optim.words.variants import Variant, alike_but_for, variants
+from engine.optim.words.writing import Brief, particular, written
 from engine.program.graph import Program
 from engine.program.layer import Input
 from engine.program.layers import Predict, Refine, Vote
 from engine.program.library import architecture
+from engine.program.places import place_of, steps_of
 from engine.program.typed.grammar import Exactly, OneOf, Repeat, Then, prose
 from engine.records import Generate, Plain, Request, Score
 
@@ -53,10 +55,10 @@ def test_what_was_done_under_a_text_is_found_at_any_depth() -> None:
     assert written_under(trace.steps, "gone.instruction") == []
     assert written_under(other.steps, "first.of.instruction") == ["Draft it."]
     assert written_under(other.steps, "first.critique") == ["Find fault."]
-    reason = layer_of(program, "answer.of.steps.reason.instruction")
+    reason = place_of(program, "answer.of.steps.reason.instruction").layer
     assert isinstance(reason, Predict)
     assert reason.instruction == "Think step by step."
-    assert isinstance(layer_of(program, "answer.n"), Vote)
+    assert isinstance(place_of(program, "answer.n").layer, Vote)
 
 
 def test_an_example_stands_on_a_line() -> None:
@@ -143,7 +145,7 @@ def halving(count: int, keep: int, calls: int, train: int = 80) -> tuple[list[in
     """The numbers that are kept of so many, and the calls that it took."""
     history = history_of(closed_program(), rows(train), calibrates=False)
     with runtime_of(by_number) as runtime:
-        kept = runtime.run(halved(history, numbered(count), keep, calls, history.train))
+        kept = runtime.run(narrowed(history, numbered(count), keep, calls, history.train))
         numbers = [int(str(proposal.edits[NAME]).split()[-1].strip(".")) for proposal in kept]
         return numbers, runtime.usage.calls
 

@@ -53,16 +53,16 @@ class Meter:
         """The part of the budget that is left, from 1 down to 0."""
         return max(0.0, 1.0 - self.spent / self.budget.amount)
 
-    def calls_left(self, first_round: bool) -> int:
+    def calls_left(self, dearer_to_come: bool) -> int:
         """How many calls the rest of the budget pays for, judged by the calls so far.
 
-        Before the first round only the bare baseline has been seen, and the calls to come carry demonstrations.
+        Where only the bare baseline has been seen the calls to come are dearer: they carry demonstrations.
         """
         used = self._usage.since(self._start)
         left = self.budget.amount - self.spent
         if self.budget.unit == "calls" or used.calls == 0 or self.spent == 0:
             return max(0, int(left))
-        dearer = _DEARER_THAN_BASELINE[self.budget.unit] if first_round else 1.0
+        dearer = _DEARER_THAN_BASELINE[self.budget.unit] if dearer_to_come else 1.0
         return max(0, int(left * used.calls / self.spent / dearer))
 
 
@@ -71,11 +71,16 @@ class Meter:
 _DEARER_THAN_BASELINE = {"seconds": 2.2, "tokens": 6.0}
 
 
+def affordable_rows(calls_left: int) -> float:
+    """How many rows of a race the calls that are left pay for; a part is kept, since prices are estimates."""
+    return calls_left * _RACED
+
+
 @dataclass(frozen=True, slots=True)
 class RoundPlan:
     """How one round divides the calls that are left: it may use about three quarters of them.
 
-    `players` proposers play, each with `allowance` calls; `screening` train examples measure each proposal, and
+    `players` proposers play, each with `allowance` calls; `screening` train examples measure each proposal, and at most
     `racers` of them race on dev.
     """
 
@@ -86,7 +91,7 @@ class RoundPlan:
 
     @classmethod
     def of(cls, calls_left: int, proposers: int, dev: int) -> "RoundPlan":
-        """Two fifths of the calls for proposers, a seventh for screening, an eighth for the race, within sense.
+        """Two fifths of the calls for proposers, a seventh for screening, within sense; the rest is for races.
 
         Few calls go to few proposers, so that each can do its work: a search that is cut short finds next to nothing.
         """
@@ -96,13 +101,14 @@ class RoundPlan:
             players=players,
             allowance=max(1, share // players),
             screening=min(120, max(24, calls_left // 7 // (_PROPOSALS * players))),
-            racers=min(_MOST_RACERS, max(1, dev // _ROWS_A_RACER), max(2, calls_left // 8 // max(1, dev))),
+            racers=max(1, min(_MOST_RACERS, dev // _ROWS_A_RACER)),
         )
 
 
 _MOST_PLAYERS = 4
 _WORTHWHILE = 300  # calls of a proposer: two dozen sets of demonstrations on as many rows
 _PROPOSALS = 3  # of each, about
+_RACED = 0.5
 # What train likes best: with more, each of them must win by more to be believed, for which few rows do not suffice.
 _MOST_RACERS = 4
 _ROWS_A_RACER = 20

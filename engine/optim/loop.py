@@ -29,7 +29,7 @@ from engine.inference.runtime import Runtime
 from engine.inference.usage import Usage
 from engine.optim.acceptance import Verdict, judge, level_of
 from engine.optim.allocation import Play, chosen
-from engine.optim.budgeting import Meter, RoundPlan
+from engine.optim.budgeting import Meter, RoundPlan, affordable_rows
 from engine.optim.calibration import biased
 from engine.optim.history import Candidate, History, Proposal, Proposer
 from engine.optim.pareto import front
@@ -200,13 +200,18 @@ class _Loop:
     # ── the phases of a round ────────────────────────────────────────────────────────────────────
 
     def _plan(self, proposers: int) -> RoundPlan:
-        """What this round may use. It depends on the clock, so a replay takes it from the store."""
-        store, setting = self._runtime.store, self._setting
-        calls_left = store.calls_left(setting.run, self.round)
+        """What this round may use."""
+        calls_left = self._calls_left("proposing", dearer_to_come=self.round == 1)
+        return RoundPlan.of(calls_left, proposers, len(self._setting.dev))
+
+    def _calls_left(self, phase: str, *, dearer_to_come: bool = False) -> int:
+        """What is left of the budget as a phase begins. It depends on the clock: a replay takes it from the store."""
+        store, run = self._runtime.store, self._setting.run
+        calls_left = store.calls_left(run, self.round, phase)
         if calls_left is None:
-            calls_left = self._meter.calls_left(first_round=self.round == 1)
-            store.put_calls_left(setting.run, self.round, calls_left)
-        return RoundPlan.of(calls_left, proposers, len(setting.dev))
+            calls_left = self._meter.calls_left(dearer_to_come)
+            store.put_calls_left(run, self.round, phase, calls_left)
+        return calls_left
 
     def _history(self, plan: RoundPlan) -> History:
         setting = self._setting
@@ -289,15 +294,18 @@ class _Loop:
         self.plays += [self._play(turn, number, edited, ran) for number, turn in enumerate(turns)]
 
     def _racers(self, edited: Sequence[_Edited], plan: RoundPlan) -> list[_Edited]:
-        """As many as may race, in their order: those with the least loss on train, as far as they can be paid."""
-        ranked = sorted(range(len(edited)), key=lambda index: (edited[index].train_loss, index))
+        """Those with the least loss on train that can be paid, in their order; where none can, the cheapest."""
+        if not edited:
+            return []
+        train, dev = self._setting.train, self._setting.dev
+        prices = [price(item.program, train) for item in edited]
+        left = affordable_rows(self._calls_left("racing")) / len(dev)
         racing: list[int] = []
-        left = float(plan.racers)
-        for index in ranked:
-            cost = price(edited[index].program, self._setting.train)
-            if cost <= left or not racing:
+        for index in sorted(range(len(edited)), key=lambda index: (edited[index].train_loss, index)):
+            if prices[index] <= left and len(racing) < plan.racers:
                 racing.append(index)
-                left -= cost
+                left -= prices[index]
+        racing = racing or [min(range(len(edited)), key=lambda index: (prices[index], edited[index].train_loss))]
         return [edited[index] for index in sorted(racing)]
 
     def _race(self, programs: Sequence[Program], generator: Generator) -> Flow[list[Runner]]:

@@ -20,7 +20,6 @@ from engine.optim.budgeting import Meter
 from engine.optim.history import Candidate
 from engine.optim.loop import Outcome, Setting, Watcher, optimize
 from engine.optim.proposers import make_proposers
-from engine.optim.proposers.nearest_demos import NearestDemosProposer
 from engine.program.graph import Program
 from engine.program.saved import SavedProgram
 from engine.statistics import bootstrap_interval, mean
@@ -130,11 +129,6 @@ def work_on(bench: Bench, run: RunRow, watcher: Watcher) -> Report:
 
 
 def _setting(bench: Bench, run: RunRow) -> Setting:
-    proposers = [
-        proposer
-        for proposer in make_proposers(tuple(run.settings["proposers"]))
-        if bench.embeds or not isinstance(proposer, NearestDemosProposer)
-    ]
     calibrating = calibrated_objective(bench.objective, bench.task, bench.program, bench.splits.train)
     return Setting(
         run=run.id,
@@ -142,7 +136,7 @@ def _setting(bench: Bench, run: RunRow) -> Setting:
         train=bench.splits.train,
         dev=bench.splits.dev,
         objective=bench.runtime.run(calibrating),
-        proposers=proposers,
+        proposers=make_proposers(tuple(run.settings["proposers"])),
         seed=run.seed,
         min_gain=bench.task.file.optimize.min_gain,
         embeds=bench.embeds,

@@ -3,10 +3,15 @@
 Closed answers: the cross-entropy, after fitting a bias where biases are weights of the run. An open answer that stands
 alone: the likelihood of the accepted one, which costs no writing. Anything else is executed and scored.
 
+Of an open answer's likelihood p the loss is 1 - sqrt(p). Its logarithm speaks mostly of the rows that no prompt gets
+right: over 24 sets of demonstrations for ii_larger_animal its rank correlation with the score on dev was -0.06 on 24
+rows and -0.53 on 64, that of the root -0.66 and -0.70; for ii_antonyms -0.51 and -0.49, and -0.59 and -0.79.
+
 Whoever measures takes the same rows first, so that figures compare and what is known already is not asked again; what
 is shown in prompts is taken from the other half of train.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -35,7 +40,7 @@ def measured(program: Program, examples: Sequence[Example], objective: Objective
     elif tells_likelihood(program) and objective.metric.name in _LITERAL:
         losses = yield from answer_losses(program, examples)
         if any(loss < WORST for loss in losses):
-            return Calibrated(program, mean(losses))
+            return Calibrated(program, mean([1 - math.exp(-loss / 2) for loss in losses]))
     return Calibrated(program, mean_loss((yield from objective.run(program, examples))))
 
 

@@ -1,4 +1,8 @@
-"""Places: every layer of a program, parts of other layers too, with the name that its parameters stand behind."""
+"""Places: every layer of a program, parts of other layers too, with the name that its parameters stand behind.
+
+A parameter is named by the way to it: `answer.instruction` is that of a node, `answer.of.instruction` that of a part of
+one, `answer.steps.reason.instruction` that of a step in a part.
+"""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -48,6 +52,29 @@ def places(program: Program) -> list[Place]:
         answers = node.name == program.output_node.name and node.layer.outputs[-1] == program.output_field
         direct = all("." not in reference for reference in node.sources.values())
         found += _within(Place(node.name, node, (), node.layer, node.inputs, answers, direct))
+    return found
+
+
+def place_of(program: Program, parameter: str) -> Place:
+    """The place that a parameter belongs to, by its name: the innermost on the way to it."""
+    on_the_way = [place for place in places(program) if parameter.startswith(f"{place.name}.")]
+    return on_the_way[-1]
+
+
+def steps_of(steps: Sequence[Step], parameter: str) -> list[Step]:
+    """What was done under a parameter, in order: a step for each time its node or part did its work.
+
+    `parameter` is the way to it from `steps` on. A text that has steps of its own, such as the critique of a layer that
+    refines, stands for those.
+    """
+    found: list[Step] = []
+    for step in steps:
+        place = step.node.partition(" ")[0]
+        if parameter == place:
+            found.append(step)
+        elif parameter.startswith(f"{place}."):
+            rest = parameter.removeprefix(f"{place}.")
+            found += steps_of(step.steps, rest) or ([step] if "." not in rest else [])
     return found
 
 

@@ -209,18 +209,18 @@ class Store:
             rows = self._db.execute("SELECT * FROM candidates WHERE run = ? ORDER BY number", (run,)).fetchall()
         return [CandidateRow.from_columns(row[1:]) for row in rows]
 
-    def calls_left(self, run: str, round: int) -> int | None:
-        """How many calls a round that has begun before could count on; None for a new one."""
+    def calls_left(self, run: str, round: int, phase: str) -> int | None:
+        """How many calls a phase of a round that has begun before could count on; None for a new one."""
         with self._reported():
             row = self._db.execute(
-                "SELECT calls_left FROM rounds WHERE run = ? AND number = ?", (run, round)
+                "SELECT calls_left FROM allowances WHERE run = ? AND round = ? AND phase = ?", (run, round, phase)
             ).fetchone()
         return int(row[0]) if row else None
 
-    def put_calls_left(self, run: str, round: int, calls: int) -> None:
-        """Remember how many calls a round can count on."""
+    def put_calls_left(self, run: str, round: int, phase: str, calls: int) -> None:
+        """Remember how many calls a phase of a round can count on."""
         with self._reported():
-            self._db.execute("INSERT OR IGNORE INTO rounds VALUES (?, ?, ?)", (run, round, calls))
+            self._db.execute("INSERT OR IGNORE INTO allowances VALUES (?, ?, ?, ?)", (run, round, phase, calls))
 
     # ── inside ───────────────────────────────────────────────────────────────────────────────────
 

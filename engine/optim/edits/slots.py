@@ -14,7 +14,7 @@ import re
 from engine.feedback.packing import Part
 from engine.optim.edits.cases import Case
 from engine.optim.edits.operators import Slot, Target
-from engine.optim.filling import Form, some_words
+from engine.optim.words.filling import Form, some_words
 from engine.program.typed.grammar import Exactly, Then, words
 from engine.records import Example
 

@@ -29,28 +29,32 @@ from engine.tasks.taskfile import nearest
 PROPOSERS: dict[str, type[Proposer]] = {
     kind.name: kind
     for kind in (
-        BiasProposer,
+        # what a model is shown, and how its answers are weighed
         DemosProposer,
+        JointProposer,
+        NearestDemosProposer,
+        LabelledDemosProposer,
+        BootstrapDemosProposer,
+        OrderDemosProposer,
+        BiasProposer,
         SettingsProposer,
+        TokenCapsProposer,
+        # words, from executions
+        TypedEditsProposer,
         TextualGradientProposer,
         OptoPrimeProposer,
-        EvoPromptGAProposer,
-        EvoPromptDEProposer,
+        ProTeGiProposer,
         GEPAProposer,
         ExpeLProposer,
-        TypedEditsProposer,
-        CraftProposer,
-        AgentOptimizerProposer,
-        BootstrapDemosProposer,
-        JointProposer,
-        LabelledDemosProposer,
-        NearestDemosProposer,
-        OrderDemosProposer,
-        TokenCapsProposer,
+        OPROProposer,
+        EvoPromptGAProposer,
+        EvoPromptDEProposer,
+        # words, from the program and its examples alone
         APEProposer,
         SelfDiscoverProposer,
-        ProTeGiProposer,
-        OPROProposer,
+        # tools
+        CraftProposer,
+        AgentOptimizerProposer,
     )
 }
 ALL = "all"

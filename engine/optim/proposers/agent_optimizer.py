@@ -15,9 +15,9 @@ from numpy.random import Generator
 
 from engine.feedback.packing import Part, packed
 from engine.flows import Flow, ask, together
-from engine.optim.coding import coded, revision, solution, tool
 from engine.optim.history import History, Proposal
-from engine.optim.proposers.toolmaking import (
+from engine.optim.tooling.coding import coded, revision, solution, tool
+from engine.optim.tooling.toolmaking import (
     Place,
     Problem,
     different,

@@ -19,16 +19,18 @@ from numpy.random import Generator
 
 from engine.feedback.packing import Part
 from engine.flows import Flow, together
-from engine.optim.halving import FEWEST_ROWS, calls_a_row, halved
 from engine.optim.history import History, Proposal
-from engine.optim.places import layer_of, next_text, on_a_line, seen_at
-from engine.optim.rewording import reworded
-from engine.optim.variants import alike_but_for
-from engine.optim.worked import CLOSED, OPEN
-from engine.optim.writing import ARROW, Brief, fits, openings_like, particular, texts_of, written
+from engine.optim.narrowing import FEWEST_ROWS, calls_a_row, narrowed
+from engine.optim.words.rewording import reworded
+from engine.optim.words.telling import on_a_line
+from engine.optim.words.texts import fits, next_text, texts_of
+from engine.optim.words.variants import alike_but_for
+from engine.optim.words.worked import CLOSED, OPEN
+from engine.optim.words.writing import ARROW, Brief, openings_like, particular, written
 from engine.program.event import one_line
 from engine.program.graph import Program
 from engine.program.layers import Predict
+from engine.program.places import place_of, steps_of
 from engine.program.pool import labelled
 from engine.records import Example, Trace
 
@@ -64,12 +66,14 @@ class APEProposer:
         if len(known.lines) < 2 or plan.first < 0:
             return []
         induced = yield from _induced(history, name, known.lines, plan.many, rng)
-        best = yield from halved(history, _proposals(history, name, induced, "induced"), _KEPT, plan.first, known.rest)
+        best = yield from narrowed(
+            history, _proposals(history, name, induced, "induced"), _KEPT, plan.first, known.rest
+        )
         kept = [str(proposal.edits[name]) for proposal in best]
         varied = yield from _varied(history, [*kept, *_earlier(history, name)], plan.many, rng)
         new = [text for text in varied if text not in kept]
         pool = best + _proposals(history, name, new, "induced and said in other words")
-        return (yield from halved(history, pool, _KEPT, plan.second, known.rest))
+        return (yield from narrowed(history, pool, _KEPT, plan.second, known.rest))
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,14 +102,14 @@ class _Known:
 
 
 def _instructions(program: Program) -> list[str]:
-    return [name for name in texts_of(program) if isinstance(layer_of(program, name), Predict)]
+    return [name for name in texts_of(program) if isinstance(place_of(program, name).layer, Predict)]
 
 
 def _pairs(history: History, name: str, each: int) -> Flow[_Known]:
     """What goes in where a text acts and what should come out."""
     program, drawn = history.program, history.drawn
     node = program.node(name.partition(".")[0])
-    if len(program.nodes) == 1 and layer_of(program, name) is node.layer and len(node.layer.outputs) == 1:
+    if len(program.nodes) == 1 and place_of(program, name).layer is node.layer and len(node.layer.outputs) == 1:
         cut = min(_DRAWS * _PAIRS, len(drawn) // 2)
         demos = [demo for example in drawn[:cut] if (demo := labelled(node, example))]
         return _Known([on_a_line(demo.inputs, demo.outputs) for demo in demos], drawn[cut:], 0)
@@ -118,13 +122,14 @@ def _pairs(history: History, name: str, each: int) -> Flow[_Known]:
 def _did(program: Program, trace: Trace, name: str) -> str:
     """A pair of what was done at a place in a right execution: of several samples one with the right answer."""
     main, answer = program.output_field, trace.prediction.text
-    steps = [step for step in seen_at(trace, name) if step.outputs.get(main, answer) == answer]
-    return on_a_line(steps[0].inputs, steps[0].outputs) if steps else ""
+    done = [step for step in steps_of(trace.steps, name) if step.error is None and step.outputs]
+    right = [step for step in done if step.outputs.get(main, answer) == answer]
+    return on_a_line(right[0].inputs, right[0].outputs) if right else ""
 
 
 def _induced(history: History, name: str, lines: Sequence[str], many: int, rng: Generator) -> Flow[list[str]]:
     """Up to `many` instructions, from several draws of pairs."""
-    layer = layer_of(history.program, name)
+    layer = place_of(history.program, name).layer
     answers = ", ".join(layer.choices) if isinstance(layer, Predict) else ""
     drawn = [[lines[int(index)] for index in rng.permutation(len(lines))[:_PAIRS]] for _ in range(_DRAWS)]
     samples = [len(range(number, many, _DRAWS)) for number in range(_DRAWS)]

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from numpy.random import Generator
 
 from engine.flows import Flow, together, varied
+from engine.optim.demonstrations import described, from_traces, shown, sized
 from engine.optim.history import History, Proposal
-from engine.optim.proposers.demonstrations import described, from_traces, shown, sized
 from engine.optim.screening import showable
 from engine.program.estimate import estimate
 from engine.program.graph import Program

@@ -16,10 +16,9 @@ from numpy.random import Generator
 
 from engine.feedback.packing import Part
 from engine.flows import Flow, together
-from engine.optim.coding import abstraction, coded, solution, tool
-from engine.optim.filling import Form
 from engine.optim.history import History, Proposal
-from engine.optim.proposers.toolmaking import (
+from engine.optim.tooling.coding import abstraction, coded, solution, tool
+from engine.optim.tooling.toolmaking import (
     Gave,
     Place,
     Problem,
@@ -30,6 +29,7 @@ from engine.optim.proposers.toolmaking import (
     problems,
     row_calls,
 )
+from engine.optim.words.filling import Form
 from engine.program.estimate import estimate
 from engine.program.graph import Program
 from engine.program.tools.written import read_functions

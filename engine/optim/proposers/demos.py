@@ -19,8 +19,8 @@ from typing import Any
 from numpy.random import Generator
 
 from engine.flows import Flow
+from engine.optim.demonstrations import dealt, described, drawn, from_both, needs_executions, shown
 from engine.optim.history import History, Proposal
-from engine.optim.proposers.demonstrations import dealt, described, drawn, from_both, needs_executions, shown
 from engine.optim.screening import calls_each, losses
 from engine.program.graph import Program
 from engine.program.parameters import Choice

@@ -13,7 +13,7 @@ from numpy.random import Generator
 
 from engine.flows import Flow, together
 from engine.optim.history import History, Proposal
-from engine.optim.proposers.population import (
+from engine.optim.words.population import (
     Member,
     combined,
     crossed,
@@ -21,7 +21,7 @@ from engine.optim.proposers.population import (
     offspring,
     population,
 )
-from engine.optim.writing import drawn_text, texts_of
+from engine.optim.words.texts import next_text, texts_of
 from engine.program.graph import Program
 
 _TRIALS = 3
@@ -39,7 +39,7 @@ class EvoPromptDEProposer:
 
     def propose(self, history: History, rng: Generator) -> Flow[list[Proposal]]:
         """Trials for members in a random order; none where there are fewer than three members."""
-        name = drawn_text(history, rng)
+        name = next_text(history, self.name, list(texts_of(history.program)), rng)
         first, *others = rng.spawn(1 + _TRIALS)
         members = yield from population(history, name, first)
         if len(members) < 3:

@@ -12,7 +12,7 @@ from numpy.random import Generator
 
 from engine.flows import Flow, together
 from engine.optim.history import History, Proposal
-from engine.optim.proposers.population import (
+from engine.optim.words.population import (
     Member,
     crossed,
     mutated,
@@ -20,7 +20,7 @@ from engine.optim.proposers.population import (
     population,
     roulette,
 )
-from engine.optim.writing import drawn_text, texts_of
+from engine.optim.words.texts import next_text, texts_of
 from engine.program.graph import Program
 
 _CHILDREN = 3
@@ -38,7 +38,7 @@ class EvoPromptGAProposer:
 
     def propose(self, history: History, rng: Generator) -> Flow[list[Proposal]]:
         """Children, each of two parents of its own."""
-        name = drawn_text(history, rng)
+        name = next_text(history, self.name, list(texts_of(history.program)), rng)
         first, *others = rng.spawn(1 + _CHILDREN)
         members = yield from population(history, name, first)
         children = yield from together([_child(history, name, members, other) for other in others])

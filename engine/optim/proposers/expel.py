@@ -16,11 +16,12 @@ from numpy.random import Generator
 
 from engine.feedback.packing import Part
 from engine.flows import Flow, ask, together
-from engine.optim.executions import execution
 from engine.optim.history import History, Proposal
-from engine.optim.insights import MOST, Insight, Kind, Operation, edited, read, told
 from engine.optim.minibatch import failures, minibatch
-from engine.optim.writing import Brief, drawn_text, fits, openings_like, texts_of, written
+from engine.optim.words.insights import MOST, Insight, Kind, Operation, edited, read, told
+from engine.optim.words.telling import execution
+from engine.optim.words.texts import fits, next_text, texts_of
+from engine.optim.words.writing import Brief, openings_like, written
 from engine.program.graph import Program
 from engine.program.layers.predict import softmax
 from engine.records import Chat, Message, Score, Trace
@@ -46,7 +47,7 @@ class ExpeLProposer:
 
     def propose(self, history: History, rng: Generator) -> Flow[list[Proposal]]:
         """Up to three lists, the one with all operations first."""
-        name = drawn_text(history, rng)
+        name = next_text(history, self.name, list(texts_of(history.program)), rng)
         traces = yield from minibatch(history, history.program)
         pairs, lists = _pairs(traces, name), _lists(traces, name)
         parameter = texts_of(history.program)[name]

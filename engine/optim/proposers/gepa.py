@@ -17,12 +17,13 @@ from numpy.random import Generator
 
 from engine.feedback.packing import Part
 from engine.flows import Flow, together
-from engine.optim.executions import execution
 from engine.optim.history import Candidate, History, Proposal
 from engine.optim.merging import merges
 from engine.optim.minibatch import failures
 from engine.optim.pareto import Pool, pool
-from engine.optim.writing import Brief, fits, openings_like, texts_of, written
+from engine.optim.words.telling import execution
+from engine.optim.words.texts import fits, texts_of
+from engine.optim.words.writing import Brief, openings_like, written
 from engine.program.graph import Program
 from engine.program.layer import calls_of
 from engine.records import Example, Trace

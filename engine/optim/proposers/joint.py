@@ -1,12 +1,13 @@
 """joint: instructions, sets of demonstrations and settings searched together (MIPROv2; Opsahl-Ong 2024, section 4.3).
 
 Each of them has a few values to take, and a tree-structured Parzen estimator (TPE; Bergstra 2011; Optuna's, by
-ask-and-tell) learns from the trials so far which go well together. Instructions are those of the run's candidates, sets
-those of its best and new ones. A trial is measured on a few train rows; the best trials then on more.
+ask-and-tell) learns from the trials so far which go well together. Instructions are those of the run's candidates, and
+a few that the optimizer's model writes for a digest of the program and its examples (section 4.1); sets are those of
+the best candidates and new ones. A trial is measured on a few train rows; the best trials then on more.
 
 Deviations: a trial's figure is the cross-entropy or likelihood on always the same rows instead of the metric on a
-minibatch drawn anew; trials are asked for in batches, which are computed together; and the estimator is made anew for
-every round, from the losses of the candidates that its space can express.
+minibatch drawn anew; trials are asked for in batches, which are computed together; the estimator is made anew for every
+round, from the losses of the candidates that its space can express; and the digest is not written by a model.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,13 +15,18 @@ from typing import TYPE_CHECKING, Any
 
 from numpy.random import Generator
 
+from engine.feedback.packing import Part
+from engine.feedback.static.digest import digest_of
 from engine.flows import Flow
+from engine.optim.demonstrations import Solved, dealt, described, drawn, from_both, needs_executions, shown
 from engine.optim.history import Candidate, History, Proposal
-from engine.optim.proposers.demonstrations import Solved, dealt, described, drawn, from_both, needs_executions, shown
 from engine.optim.screening import calls_each, losses
-from engine.optim.writing import texts_of
+from engine.optim.words.texts import fits, next_text, texts_of
+from engine.optim.words.worked import OPEN
+from engine.optim.words.writing import Brief, openings_like, written
 from engine.program.graph import Program
 from engine.program.parameters import Choice
+from engine.program.places import place_of
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -28,6 +34,8 @@ if TYPE_CHECKING:
 
 _SIZES = (16, 48, 32, 8)
 _NEW_SETS, _OLD_SETS, _TEXTS = 12, 4, 5
+_WRITTEN = 3  # new instructions in a round
+_MOST_CHARS, _DIGEST_CHARS = 300, 1200
 _ROWS = 24
 _FEWEST_TRIALS, _MOST_TRIALS = 8, 64
 _BATCH = 4
@@ -50,9 +58,10 @@ class JointProposer:
     def propose(self, history: History, rng: Generator) -> Flow[list[Proposal]]:
         """Combinations that are not the incumbent, measured within the allowance."""
         spare = history.allowance_calls // 4 if needs_executions(history.program) else 0
+        instructions = yield from _instructions(history, rng.spawn(1)[0])
         solved = yield from from_both(history, spare)
-        space = _space(history, solved, rng)
-        allowed = (history.allowance_calls - spare) // calls_each(history.program, history.calibrates)
+        space = _space(history, instructions, solved, rng)
+        allowed = (history.allowance_calls - spare - _WRITTEN) // calls_each(history.program, history.calibrates)
         rows = min(_ROWS, allowed // _FEWEST_TRIALS)
         if not space or not rows:
             return []
@@ -60,14 +69,37 @@ class JointProposer:
         return [Proposal(edits, f"together: {described(edits)}") for edits in found[:_PROPOSED]]
 
 
-def _space(history: History, solved: Sequence[Solved], rng: Generator) -> Space:
+def _instructions(history: History, rng: Generator) -> Flow[dict[str, list[str]]]:
+    """New values for one of the texts, from what the program is for."""
+    texts = texts_of(history.program)
+    if not texts:
+        return {}
+    name = next_text(history, JointProposer.name, list(texts), rng)
+    place = place_of(history.program, name).name
+    digest = digest_of(history.program, history.drawn, _DIGEST_CHARS)
+    brief = Brief(
+        "Programs with a few of their examples, and the best instruction for each.",
+        (Part(f"{digest}\nBest instruction for {place}:"),),
+        _MOST_CHARS,
+        shown=tuple((f"{task.pairs}\nBest instruction for {place}:", task.instruction) for task in OPEN),
+        openings=openings_like(texts[name].value),
+        plain=True,
+    )
+    written_now = yield from written(history, brief, _WRITTEN, rng)
+    return {name: [text for text in written_now if fits(texts[name], text)]}
+
+
+def _space(
+    history: History, instructions: Mapping[str, Sequence[str]], solved: Sequence[Solved], rng: Generator
+) -> Space:
     """What there is to decide: the texts, the sets, and the choices; whatever has one value alone is left out."""
     program = history.program
     screened = [one for one in history.candidates if one.train_loss is not None]
     best = [history.incumbent, *sorted(screened, key=lambda one: (one.train_loss, one.number))]
     space: dict[str, list[Mapping[str, Any]]] = {}
     for name in texts_of(program):
-        space[name] = _different([{name: one.program.parameters[name].value} for one in best])[:_TEXTS]
+        known = _different([{name: one.program.parameters[name].value} for one in best])[:_TEXTS]
+        space[name] = _different([*known, *({name: text} for text in instructions.get(name, ()))])
     old = _different([_sets_of(one.program) for one in best])[: 1 + _OLD_SETS]
     new = [drawn(program, solved, _SIZES[number % len(_SIZES)], rng) for number in range(_NEW_SETS if solved else 0)]
     space["demos"] = _different([*old, *new])

@@ -7,8 +7,8 @@ small model repeats the answer it has read most often. Nothing is measured here:
 from numpy.random import Generator
 
 from engine.flows import Flow
+from engine.optim.demonstrations import described, from_targets, shown, sized, takes_labelled
 from engine.optim.history import History, Proposal
-from engine.optim.proposers.demonstrations import described, from_targets, shown, sized, takes_labelled
 from engine.optim.screening import showable
 from engine.program.graph import Program
 

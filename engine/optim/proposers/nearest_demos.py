@@ -15,10 +15,10 @@ from typing import Any, get_args
 from numpy.random import Generator
 
 from engine.flows import Flow
+from engine.optim.demonstrations import described, shown, takes_labelled
 from engine.optim.history import History, Proposal
 from engine.optim.novelty import untried
 from engine.optim.pricing import price
-from engine.optim.proposers.demonstrations import described, shown, takes_labelled
 from engine.optim.screening import calls_each, ranked
 from engine.program.graph import Program
 from engine.program.layer import Node
@@ -29,7 +29,8 @@ from engine.program.places import Place
 from engine.program.pool import MOST_BYTES, labelled
 from engine.records import Example
 
-_SHOWN = (8, 4, 16)
+_SHOWN = (8, 4, 16, 2)
+_RACED = 2.0  # times the allowance: what a race of one may cost
 _FIRST_ROWS = 24
 _SECOND_ROWS = 48
 _FEWEST_ROWS = 6
@@ -53,13 +54,19 @@ class NearestDemosProposer:
         pools = {place.name: pool for place in _takers(program) if (pool := _pool(place, history.train))}
         if not history.embeds or not pools:
             return []
-        demos = {f"{name}.demos": pool for name, pool in pools.items()} | _at(pools, nearest=_SHOWN[0])
-        dearer = price(program.replace(demos), history.train)
-        rows = int(history.allowance_calls / calls_each(program, history.calibrates) / dearer)
+        demos = {f"{name}.demos": pool for name, pool in pools.items()}
+        prices = {many: price(program.replace(demos | _at(pools, nearest=many)), history.train) for many in _SHOWN}
+        dev = len(history.candidates[0].traces)
+        each = history.allowance_calls / calls_each(program, history.calibrates)
+        many, *more = [many for many, dear in prices.items() if dear * dev <= each * _RACED] or [0]
+        if not many:
+            return []
+        demos |= _at(pools, nearest=many)
+        rows = int(each / prices[many])
         first = min(_FIRST_ROWS, max(_FEWEST_ROWS, rows // 10))
         found = yield from ranked(history, [demos | _at(pools, style=style) for style in get_args(Style)], first)
         closed = [place.name for place in _takers(program) if place.name in pools and "bias" in place.parameters()]
-        others = [*(_at(pools, nearest=many) for many in _SHOWN[1:]), _at(pools, order="hubs_first")]
+        others = [*(_at(pools, nearest=other) for other in more), _at(pools, order="hubs_first")]
         others += [_at(closed, list_choices=listed) for listed in ("yes", "no") if closed]
         found += yield from ranked(history, [{**found[0].edits, **other} for other in others], first)
         best = untried(history, [one.edits for one in sorted(found, key=lambda one: one.loss)])[:_PROPOSED]

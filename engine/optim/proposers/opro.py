@@ -21,10 +21,11 @@ from numpy.random import Generator
 from engine.feedback.packing import Part
 from engine.flows import Flow
 from engine.optim.history import History, Proposal
-from engine.optim.places import next_text, on_a_line
-from engine.optim.variants import alike_but_for, variants
-from engine.optim.worked import COUNTRY, HOTEL, PLURAL, Worked
-from engine.optim.writing import Brief, fits, openings_like, texts_of, written
+from engine.optim.words.telling import on_a_line
+from engine.optim.words.texts import fits, next_text, texts_of
+from engine.optim.words.variants import alike_but_for, variants
+from engine.optim.words.worked import COUNTRY, HOTEL, PLURAL, Worked
+from engine.optim.words.writing import Brief, openings_like, written
 from engine.program.event import one_line
 from engine.program.graph import Program
 

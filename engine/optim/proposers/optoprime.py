@@ -19,7 +19,7 @@ from engine.feedback.propagation.variables import Variables
 from engine.flows import Flow, ask, together
 from engine.optim.history import History, Proposal
 from engine.optim.minibatch import minibatch
-from engine.optim.writing import recites
+from engine.optim.words.writing import recites
 from engine.program.graph import Program
 from engine.program.typed.json_values import compact
 from engine.records import Completion, Generate

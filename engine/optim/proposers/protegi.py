@@ -22,16 +22,18 @@ from numpy.random import Generator
 
 from engine.feedback.packing import Part
 from engine.flows import Flow, together
-from engine.optim.halving import FEWEST_ROWS, calls_a_row, halved
 from engine.optim.history import Candidate, History, Proposal
 from engine.optim.minibatch import failures
-from engine.optim.places import next_text, on_a_line, steps_of
-from engine.optim.rewording import reworded
-from engine.optim.variants import alike_but_for
-from engine.optim.worked import MENDED
-from engine.optim.writing import Brief, fits, openings_like, texts_of, written
+from engine.optim.narrowing import FEWEST_ROWS, calls_a_row, narrowed
+from engine.optim.words.rewording import reworded
+from engine.optim.words.telling import on_a_line
+from engine.optim.words.texts import fits, next_text, texts_of
+from engine.optim.words.variants import alike_but_for
+from engine.optim.words.worked import MENDED
+from engine.optim.words.writing import Brief, openings_like, written
 from engine.program.event import one_line
 from engine.program.graph import Program
+from engine.program.places import steps_of
 from engine.records import Trace
 
 _BEAM = 4
@@ -75,7 +77,7 @@ class ProTeGiProposer:
             ]
         )
         found = [proposal for proposals in expanded for proposal in proposals]
-        return (yield from halved(history, found, _PROPOSED, plan.screening, history.drawn[plan.rows :]))
+        return (yield from narrowed(history, found, _PROPOSED, plan.screening, history.drawn[plan.rows :]))
 
 
 @dataclass(frozen=True, slots=True)

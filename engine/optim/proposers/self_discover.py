@@ -20,12 +20,13 @@ from numpy.random import Generator
 from engine.feedback.packing import Part
 from engine.flows import Flow, ask, together
 from engine.optim.history import History, Proposal
-from engine.optim.places import layer_of, next_text
-from engine.optim.variants import alike_but_for
-from engine.optim.writing import Brief, fits, particular, texts_of, written
+from engine.optim.words.texts import fits, next_text, texts_of
+from engine.optim.words.variants import alike_but_for
+from engine.optim.words.writing import Brief, particular, written
 from engine.program.event import one_line
 from engine.program.graph import Program
 from engine.program.layers import Predict
+from engine.program.places import place_of
 from engine.program.prompt import label
 from engine.program.typed.grammar import LINE, Exactly, OneOf, Pattern, Repeat, Then
 from engine.records import Plain, Score
@@ -105,7 +106,7 @@ class SelfDiscoverProposer:
 
 def _open(program: Program) -> list[str]:
     """The instructions under which something is written that is, at least in one field, text."""
-    layers = {name: layer_of(program, name) for name in texts_of(program)}
+    layers = {name: place_of(program, name).layer for name in texts_of(program)}
     return [
         name
         for name, layer in layers.items()

@@ -12,7 +12,8 @@ from engine.feedback.packing import Part
 from engine.flows import Flow, together
 from engine.optim.history import History, Proposal
 from engine.optim.minibatch import failures, minibatch
-from engine.optim.writing import Brief, fits, texts_of, written
+from engine.optim.words.texts import fits, texts_of
+from engine.optim.words.writing import Brief, written
 from engine.program.graph import Program
 from engine.program.parameters import Text
 from engine.records import Feedback

@@ -23,10 +23,11 @@ from engine.optim.edits.choosing import playing as chosen
 from engine.optim.edits.operators import OPERATORS, Edit, Operator, Target, targets
 from engine.optim.edits.probing import Probe, Tried
 from engine.optim.edits.slots import forms
-from engine.optim.filling import filled
 from engine.optim.history import History, Proposal
 from engine.optim.minibatch import failures, minibatch
-from engine.optim.writing import fits, recites
+from engine.optim.words.filling import filled
+from engine.optim.words.texts import fits
+from engine.optim.words.writing import recites
 from engine.program.estimate import estimate
 from engine.program.graph import Program
 from engine.program.sentences import split

@@ -17,7 +17,8 @@ from numpy.random import Generator
 from engine.feedback.packing import Part
 from engine.flows import Flow
 from engine.optim.history import Candidate, History, Proposal
-from engine.optim.writing import Brief, fits, openings_like, texts_of, written
+from engine.optim.words.texts import fits, texts_of
+from engine.optim.words.writing import Brief, openings_like, written
 
 SIZE = 6
 _SAMPLES = 2  # one more than is needed: some of what a small model writes is of no use

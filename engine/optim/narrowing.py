@@ -1,4 +1,4 @@
-"""Halving: which of many proposals are best on train, measured within so many calls (successive halving).
+"""Narrowing: which of many proposals are best on train, measured within so many calls (successive halving).
 
 All are measured on a few rows, the better half on twice as many, and so on (Karnin 2013; Jamieson & Talwalkar 2016).
 Deviation: rows of an earlier stage are measured again with the later ones, since they cost nothing twice, and no stage
@@ -19,7 +19,7 @@ from engine.records import Example
 FEWEST_ROWS = 16
 
 
-def halved(
+def narrowed(
     history: History, proposals: Sequence[Proposal], keep: int, calls: int, rows: Sequence[Example]
 ) -> Flow[list[Proposal]]:
     """The `keep` best by their loss on the first of `rows`, best first; no more than that are left as they are.

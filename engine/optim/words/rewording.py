@@ -5,8 +5,8 @@ from numpy.random import Generator
 from engine.feedback.packing import Part
 from engine.flows import Flow
 from engine.optim.history import History
-from engine.optim.worked import MENDED
-from engine.optim.writing import Brief, openings_like, written
+from engine.optim.words.worked import MENDED
+from engine.optim.words.writing import Brief, openings_like, written
 from engine.program.event import one_line
 
 _MOST_CHARS = 300

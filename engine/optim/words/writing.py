@@ -15,8 +15,6 @@ from numpy.random import Generator
 from engine.feedback.packing import Part, packed
 from engine.flows import Flow, ask, together
 from engine.optim.history import History
-from engine.program.graph import Program
-from engine.program.parameters import Text
 from engine.program.typed.grammar import Exactly, Pattern, Then, gbnf, matches, optional, prose
 from engine.records import Chat, Completion, Example, Generate, Message, Plain, Prompt
 
@@ -133,22 +131,6 @@ def openings_like(*texts: str) -> tuple[str, ...]:
     firsts = [text.split(maxsplit=1)[0].strip(".,:;") for text in texts if text.strip()]
     known = bool(firsts) and set(firsts) <= {*_ORDERS, *_OTHER_ORDERS}
     return tuple(dict.fromkeys((*firsts, *_ORDERS))) if known else ()
-
-
-def texts_of(program: Program) -> dict[str, Text]:
-    """The parameters made of words, by name."""
-    return {name: value for name, value in program.parameters.items() if isinstance(value, Text)}
-
-
-def drawn_text(history: History, rng: Generator) -> str:
-    """The name of one of the program's texts, for a strategy that works on one at a time."""
-    names = list(texts_of(history.program))
-    return names[int(rng.integers(len(names)))]
-
-
-def fits(parameter: Text, text: str) -> bool:
-    """Whether a text would be a new value of a parameter, and one that it can take."""
-    return bool(text.strip()) and text != parameter.value and len(text) <= parameter.max_chars
 
 
 def _finished(completion: Completion) -> str:

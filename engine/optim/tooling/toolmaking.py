@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 from engine.errors import ContentError
 from engine.flows import Flow, ask, together
-from engine.optim.coding import normalized
 from engine.optim.history import History
+from engine.optim.tooling.coding import normalized
 from engine.program.composite import Composite
 from engine.program.estimate import estimate
 from engine.program.graph import Program

@@ -16,8 +16,8 @@ from numpy.random import Generator
 from engine.errors import ContentError
 from engine.feedback.packing import Part
 from engine.flows import Flow
-from engine.optim.filling import Form, answers
 from engine.optim.history import History
+from engine.optim.words.filling import Form, answers
 from engine.program.tools.written import parsed, read_functions
 from engine.program.typed.grammar import LINE, Exactly, OneOf, Pattern, Repeat, Then, optional, words
 from engine.records import Completion

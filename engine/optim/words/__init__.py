@@ -1,0 +1,1 @@
+"""Words: how a small model is asked for new texts, and what is known of the texts that a program has."""
