@@ -109,7 +109,8 @@ class RuntimeSettings:
 
     With `deterministic: true` answers depend on their prompt alone, to the bit, and a model that does not pass the test
     of `localgrad doctor --determinism` is refused; with `preferred` it runs all the same. `auto` is `preferred` where
-    programs are optimized and false elsewhere. With `tune`, what `localgrad tune` found for the model is used.
+    programs are optimized under a budget in calls or tokens, and false elsewhere. With `tune`, what `localgrad tune`
+    found for the model is used.
     `allow_remote` lets prompts go to a server on another machine.
     """
 
