@@ -439,14 +439,12 @@ def test_candidates_belong_to_their_run_and_a_replay_writes_each_again(store: St
     assert store.candidates("r3") == []
 
 
-def test_what_a_round_could_count_on_is_remembered_as_first_written(store: Store) -> None:
-    assert store.calls_left("r", 1, "racing") is None
-    store.put_calls_left("r", 1, "racing", 40)
-    store.put_calls_left("r", 1, "racing", 7)
-    store.put_calls_left("r", 2, "racing", 9)
-    store.put_calls_left("r", 2, "proposing", 8)
-    assert [store.calls_left("r", round, "racing") for round in (1, 2)] == [40, 9]
-    assert (store.calls_left("r", 2, "proposing"), store.calls_left("s", 1, "racing")) == (8, None)
+def test_what_was_read_is_remembered_as_first_read(store: Store) -> None:
+    assert store.reading("r", 1, "calls left", lambda: 40) == 40
+    assert store.reading("r", 1, "calls left", lambda: 7) == 40
+    assert store.reading("r", 2, "calls left", lambda: 9.5) == 9.5
+    assert store.reading("r", 1, "seconds left", lambda: 3) == 3
+    assert store.reading("s", 1, "calls left", lambda: 4) == 4
 
 
 def test_a_program_is_remembered_by_its_fingerprint(store: Store) -> None:

@@ -49,9 +49,14 @@ class Meter:
         return {"seconds": self.seconds, "calls": float(used.calls), "tokens": float(used.tokens)}[self.budget.unit]
 
     @property
+    def left(self) -> float:
+        """What is left, in the budget's unit."""
+        return max(0.0, self.budget.amount - self.spent)
+
+    @property
     def share_left(self) -> float:
         """The part of the budget that is left, from 1 down to 0."""
-        return max(0.0, 1.0 - self.spent / self.budget.amount)
+        return self.left / self.budget.amount
 
     def calls_left(self, dearer_to_come: bool) -> int:
         """How many calls the rest of the budget pays for, judged by the calls so far.
@@ -59,21 +64,15 @@ class Meter:
         Where only the bare baseline has been seen the calls to come are dearer: they carry demonstrations.
         """
         used = self._usage.since(self._start)
-        left = self.budget.amount - self.spent
         if self.budget.unit == "calls" or used.calls == 0 or self.spent == 0:
-            return max(0, int(left))
+            return int(self.left)
         dearer = _DEARER_THAN_BASELINE[self.budget.unit] if dearer_to_come else 1.0
-        return max(0, int(left * used.calls / self.spent / dearer))
+        return int(self.left * used.calls / self.spent / dearer)
 
 
 # Demonstrations are computed once for many calls, but asked for in each: they cost some time and many tokens. Beside 8,
 # 16, 32 and 48 of them 24 rows of subj took 1.7, 2.8, 5.3 and 8.3 times as long as alone.
 _DEARER_THAN_BASELINE = {"seconds": 3.3, "tokens": 6.0}
-
-
-def affordable_rows(calls_left: int) -> float:
-    """How many rows of a race the calls that are left pay for; a part is kept, since prices are estimates."""
-    return calls_left * _RACED
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +107,6 @@ class RoundPlan:
 _MOST_PLAYERS = 4
 _WORTHWHILE = 300  # calls of a proposer: two dozen sets of demonstrations on as many rows
 _PROPOSALS = 3  # of each, about
-_RACED = 0.5
 # What train likes best: with more, each of them must win by more to be believed, for which few rows do not suffice.
 _MOST_RACERS = 4
 _ROWS_A_RACER = 20

@@ -7,14 +7,14 @@
         race           they run on dev, block by block
         accept         the winner replaces the incumbent if it passes the test
 
-Everything that decides is either computed from stored calls or committed to the store (the allowance of a round, which
+Everything that decides is either computed from stored calls or committed to the store (what is left of a budget, which
 depends on the clock), so a resumed run is a replay that asks the store instead of the model until it reaches the point
 where it was cut. A phase that the budget cuts short is dropped whole, whatever had finished of it; that makes the end
 of a run independent of the order in which calls finish.
 """
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
@@ -29,11 +29,11 @@ from engine.inference.runtime import Runtime
 from engine.inference.usage import Usage
 from engine.optim.acceptance import Verdict, judge, level_of
 from engine.optim.allocation import Play, chosen
-from engine.optim.budgeting import Meter, RoundPlan, affordable_rows
+from engine.optim.budgeting import Meter, RoundPlan
 from engine.optim.calibration import biased
 from engine.optim.history import Candidate, History, Proposal, Proposer
 from engine.optim.pareto import front
-from engine.optim.pricing import price
+from engine.optim.pricing import price, rows_worth
 from engine.optim.racing import DEFAULT, Bar, Runner, best_finished, race
 from engine.optim.screening import measured, probe
 from engine.program.graph import Program
@@ -47,6 +47,9 @@ T = TypeVar("T")
 
 _QUIET_TURNS = 3  # of every proposer, on average
 _FEWEST_ROWS = 16  # that a proposal is measured on, however dear it is
+_RACED = 0.7  # of what is left of a budget, at most, goes into a race: prices are estimates
+_OF_OTHERS = 0.5  # a race lets most of those go early that are not its best
+_MOMENT = 0.001  # that the baseline takes at least, in any unit
 _ROOM_TOKENS = 1536  # of an optimizer's prompt, where its context is no shorter: longer ones take long and help little
 
 
@@ -160,6 +163,7 @@ class _Loop:
         self.plays: list[Play] = []
         self.round = 0
         self._seen = {setting.program.fingerprint}
+        self._price_of_dev = 0.0  # in the budget's unit, as the program was given
 
     def evaluate_baseline(self) -> None:
         """Score the program as it was given; this counts towards the budget, but is done whatever the budget is."""
@@ -171,6 +175,9 @@ class _Loop:
             raise ContentError(f"not one dev example could be answered; the first failed with: {reason}")
         self.incumbent = Candidate(0, self.incumbent.program, tuple(traces))
         self.candidates = [self.incumbent]
+        self._price_of_dev = max(
+            _MOMENT, self._read(f"{self._meter.budget.unit} of the baseline", lambda: self._meter.spent)
+        )
 
     def improve(self) -> str:
         """Round after round; why it ended."""
@@ -201,17 +208,12 @@ class _Loop:
 
     def _plan(self, proposers: int) -> RoundPlan:
         """What this round may use."""
-        calls_left = self._calls_left("proposing", dearer_to_come=self.round == 1)
-        return RoundPlan.of(calls_left, proposers, len(self._setting.dev))
+        calls_left = self._read("calls left", lambda: self._meter.calls_left(dearer_to_come=self.round == 1))
+        return RoundPlan.of(int(calls_left), proposers, len(self._setting.dev))
 
-    def _calls_left(self, phase: str, *, dearer_to_come: bool = False) -> int:
-        """What is left of the budget as a phase begins. It depends on the clock: a replay takes it from the store."""
-        store, run = self._runtime.store, self._setting.run
-        calls_left = store.calls_left(run, self.round, phase)
-        if calls_left is None:
-            calls_left = self._meter.calls_left(dearer_to_come)
-            store.put_calls_left(run, self.round, phase, calls_left)
-        return calls_left
+    def _read(self, name: str, read: Callable[[], float]) -> float:
+        """A figure that depends on the clock: a replay takes it from the store."""
+        return self._runtime.store.reading(self._setting.run, self.round, name, read)
 
     def _history(self, plan: RoundPlan) -> History:
         setting = self._setting
@@ -297,16 +299,19 @@ class _Loop:
         """Those with the least loss on train that can be paid, in their order; where none can, the cheapest."""
         if not edited:
             return []
-        train, dev = self._setting.train, self._setting.dev
-        prices = [price(item.program, train) for item in edited]
-        left = affordable_rows(self._calls_left("racing")) / len(dev)
+        prices = [self._worth(item.program) / self._worth(self.candidates[0].program) for item in edited]
+        left = _RACED * self._read("budget left", lambda: self._meter.left) / self._price_of_dev
         racing: list[int] = []
         for index in sorted(range(len(edited)), key=lambda index: (edited[index].train_loss, index)):
-            if prices[index] <= left and len(racing) < plan.racers:
+            dear = prices[index] * (_OF_OTHERS if racing else 1.0)
+            if dear <= left and len(racing) < plan.racers:
                 racing.append(index)
-                left -= prices[index]
+                left -= dear
         racing = racing or [min(range(len(edited)), key=lambda index: (prices[index], edited[index].train_loss))]
         return [edited[index] for index in sorted(racing)]
+
+    def _worth(self, program: Program) -> float:
+        return rows_worth(program, self._setting.train, self._meter.budget.unit)
 
     def _race(self, programs: Sequence[Program], generator: Generator) -> Flow[list[Runner]]:
         """A race on dev; whoever cannot beat the program as given any more drops out."""

@@ -7,7 +7,7 @@ machine loses power, which costs their recomputation and nothing else.
 
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
@@ -209,18 +209,18 @@ class Store:
             rows = self._db.execute("SELECT * FROM candidates WHERE run = ? ORDER BY number", (run,)).fetchall()
         return [CandidateRow.from_columns(row[1:]) for row in rows]
 
-    def calls_left(self, run: str, round: int, phase: str) -> int | None:
-        """How many calls a phase of a round that has begun before could count on; None for a new one."""
+    def reading(self, run: str, round: int, name: str, read: Callable[[], float]) -> float:
+        """What the clock or a counter said at a point of a run: `read` now, unless the run has been there before."""
+        where = (run, round, name)
         with self._reported():
             row = self._db.execute(
-                "SELECT calls_left FROM allowances WHERE run = ? AND round = ? AND phase = ?", (run, round, phase)
+                "SELECT value FROM readings WHERE run = ? AND round = ? AND name = ?", where
             ).fetchone()
-        return int(row[0]) if row else None
-
-    def put_calls_left(self, run: str, round: int, phase: str, calls: int) -> None:
-        """Remember how many calls a phase of a round can count on."""
-        with self._reported():
-            self._db.execute("INSERT OR IGNORE INTO allowances VALUES (?, ?, ?, ?)", (run, round, phase, calls))
+            if row:
+                return float(row[0])
+            value = float(read())
+            self._db.execute("INSERT INTO readings VALUES (?, ?, ?, ?)", (*where, value))
+            return value
 
     # ── inside ───────────────────────────────────────────────────────────────────────────────────
 
