@@ -60,6 +60,10 @@ class Scheduler:
             self._started[job.key] = now
         self._waiting.sort(key=self._rank)
 
+    def known(self, job: Job) -> int:
+        """How many tokens of a job's prompt have been computed for others."""
+        return self._cells.tree.match(job).length
+
     def drop(self, keys: Collection[str]) -> None:
         """Drop these jobs and take back what those that have begun hold. Shared beginnings stay."""
         for job in self._running:
