@@ -14,7 +14,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 from engine.flows import Flow, Together, Watched
-from engine.optim.acceptance import judge, level_of
+from engine.optim.acceptance import judge, levels_of
 from engine.optim.racing import Bar, Policy, best_finished, race
 from engine.program.graph import Program
 from engine.program.layer import Input
@@ -55,9 +55,9 @@ def raced(
     losses: Scores | None,
     policy: Policy,
     rng: Generator,
-    bar: tuple[Sequence[float], float] | None = None,
+    bar: tuple[Sequence[float], Sequence[float]] | None = None,
 ) -> Finish:
-    """Race programs by their scores (programs, rows) and, for ties, losses in nats; `bar` is values and a level."""
+    """Race programs by their scores (programs, rows) and, for ties, losses in nats; `bar` is values and levels."""
     programs, dev = _programs(len(scores)), _examples(scores.shape[1])
     number = {id(program): place for place, program in enumerate(programs)}
     executions = 0
@@ -69,7 +69,7 @@ def raced(
         place = number[id(program)]
         return [_trace(example, scores[place], None if losses is None else losses[place]) for example in examples]
 
-    held = Bar(tuple(bar[0]), bar[1]) if bar else None
+    held = Bar(tuple(bar[0]), tuple(bar[1])) if bar else None
     runners = _driven(race(programs, dev, run, lambda trace: trace.score, policy, rng, held))
     dropped = tuple(number for number, runner in enumerate(runners) if runner.dropped)
     return Finish(best_finished(runners), dropped, executions)
@@ -115,13 +115,13 @@ def null_figures(
         for round in range(1, rounds + 1):
             other = rng.random((raced_by, rows)) < discordant
             field = np.where(other, 1.0 - incumbent, incumbent)
-            finish = raced(field, None, policy, rng, (incumbent.tolist(), level_of(round, raced_by)))
+            levels = levels_of(round, raced_by)
+            finish = raced(field, None, policy, rng, (incumbent.tolist(), levels))
             races, executions = races + 1, executions + finish.executions
             if finish.winner is None:
                 continue
-            if judge(
-                field[finish.winner].tolist(), incumbent.tolist(), incumbent.tolist(), round, raced_by, rng
-            ).accepted:
+            values = field[finish.winner].tolist(), incumbent.tolist(), incumbent.tolist()
+            if judge(*values, levels[finish.winner], rng).accepted:
                 wrong += 1
                 break
     return NullFigures(wrong / runs, executions / (races * raced_by * rows))

@@ -12,7 +12,7 @@ from engine.feedback.objective import Objective
 from engine.inference.runtime import Runtime
 from engine.inference.scripted import Answer, Script, ScriptedBackend
 from engine.inference.usage import Usage
-from engine.optim.acceptance import ALPHA, judge
+from engine.optim.acceptance import ALPHA, judge, levels_of
 from engine.optim.budgeting import Meter, RoundPlan
 from engine.optim.calibration import calibrated, fit_bias
 from engine.optim.history import Proposer
@@ -148,9 +148,12 @@ def test_a_run_where_no_row_fits_is_an_error() -> None:
 
 
 def test_levels_of_acceptance_never_add_up_to_more_than_alpha() -> None:
-    rng = np.random.default_rng(0)
-    spent = sum(3 * judge([1.0], [0.0], [0.0], round, 3, rng).level for round in range(1, 500))
-    assert spent <= ALPHA
+    for raced in (1, 2, 3, 4, 9):
+        levels = [levels_of(round, raced) for round in range(1, 500)]
+        assert {len(shares) for shares in levels} == {raced}
+        assert all(list(shares) == sorted(shares, reverse=True) for shares in levels)
+        assert sum(map(sum, levels)) <= ALPHA
+    assert sum(levels_of(1, 4)) == ALPHA / 2
 
 
 def test_false_acceptance_stays_below_alpha_when_candidates_are_no_better() -> None:
@@ -161,8 +164,9 @@ def test_false_acceptance_stays_below_alpha_when_candidates_are_no_better() -> N
         rounds = []
         for round in range(1, 6):
             field = [np.where(rng.random(100) < 0.3, rng.integers(0, 2, 100), incumbent) for _ in range(4)]
-            best = max(field, key=lambda scores: scores.mean())
-            rounds.append(judge(best.tolist(), incumbent.tolist(), incumbent.tolist(), round, 4, rng).accepted)
+            best = max(range(4), key=lambda place: field[place].mean())
+            level = levels_of(round, 4)[best]
+            rounds.append(judge(field[best].tolist(), incumbent.tolist(), incumbent.tolist(), level, rng).accepted)
         accepted += any(rounds)
     assert accepted / 300 <= ALPHA
 

@@ -18,7 +18,7 @@ from engine.flows import Flow
 from engine.forward import forward
 from engine.inference.runtime import Runtime
 from engine.inference.scripted import ScriptedBackend
-from engine.optim.acceptance import ALPHA, level_of
+from engine.optim.acceptance import ALPHA, levels_of
 from engine.optim.racing import DEFAULT, POLICIES, Bar, Policy, Runner, best, best_finished, race
 from engine.optim.racing.halving import Halving
 from engine.optim.racing.paired import Paired
@@ -121,7 +121,7 @@ def test_the_outcome_is_the_same_in_whatever_order_calls_come_back(
     settings: dict[str, Any] = {"value": probability if graded else score, "finish": finish}
     if barred:
         before = rng.random(table.chances.shape[1])
-        settings["bar"] = Bar(tuple(before if graded else before.round()), 0.2)
+        settings["bar"] = Bar(tuple(before if graded else before.round()), (0.2,) * len(table.programs))
     value = settings.pop("value")
     spent = set()
     for order in range(3):
@@ -153,7 +153,7 @@ def test_a_runner_that_cannot_pass_the_bar_any_more_is_called_off() -> None:
     table = Table([in_order_of_the_race([0.9] * 16 + [0.1] * 16)])
     backend = Shuffled(table, lambda line: 0)
     before = in_order_of_the_race([1.0] * 16 + [0.0] * 16)
-    (runner,) = racing(table, Ucb(block=16), backend, bar=Bar(tuple(before), 0.01))
+    (runner,) = racing(table, Ucb(block=16), backend, bar=Bar(tuple(before), (0.01,)))
     assert runner.dropped
     assert len(runner.traces) == 16
     assert 0 < len(backend.cancelled) < 16
@@ -283,8 +283,8 @@ def test_the_bar_takes_nobody_out_that_would_be_accepted(seed: int, count: int, 
         for right in (before, after)
     )
     p_value = paired_permutation_p(candidate.tolist(), incumbent.tolist(), rng)
-    bar = Bar(tuple(incumbent), level)
-    reached = [bar.within_reach(candidate[:seen], 0.0, 1.0) for seen in range(count + 1)]
+    bar = Bar(tuple(incumbent), (level,))
+    reached = [bar.within_reach(0, candidate[:seen], 0.0, 1.0) for seen in range(count + 1)]
     assert reached == sorted(reached, reverse=True), "what is out of reach stays so"
     if p_value <= level * (0.9 if graded else 1):  # the p-value of graded scores is an estimate
         assert reached[-1]
@@ -293,10 +293,10 @@ def test_the_bar_takes_nobody_out_that_would_be_accepted(seed: int, count: int, 
 
 
 def test_where_nobody_can_pass_the_bar_the_race_ends() -> None:
-    """With 6 wrong answers 6 wins are the most there can be, and their p-value of 0.016 is not enough for 3 runners."""
+    """With 6 wrong answers 6 wins are the most there can be, and the last of 3 runners needs less than their 0.016."""
     table = Table([[0.9] * 60, [0.1, 0.9] * 30, [0.1] * 60])
     with Runtime({"task": ScriptedBackend(table)}, Store(":memory:")) as runtime:
-        bar = Bar((0.0,) * 6 + (1.0,) * 54, level_of(1, 3))
+        bar = Bar((0.0,) * 6 + (1.0,) * 54, levels_of(1, 3)[-1:] * 3)
         flow = race(table.programs, table.dev, run, score, DEFAULT, np.random.default_rng(0), bar)
         runners = runtime.run(flow)
         assert runtime.usage.calls == 30, "the first heat is for everybody"

@@ -27,7 +27,7 @@ from engine.feedback.objective import Objective
 from engine.flows import Flow, observed, together
 from engine.inference.runtime import Runtime
 from engine.inference.usage import Usage
-from engine.optim.acceptance import Verdict, judge, level_of
+from engine.optim.acceptance import Verdict, judge, levels_of
 from engine.optim.allocation import Play, chosen
 from engine.optim.budgeting import Meter, RoundPlan
 from engine.optim.calibration import biased
@@ -287,7 +287,9 @@ class _Loop:
             generator = setting.generator("race", self.round)
             runners = self._drive(self._race([item.program for item in racing], generator))
             winner = best_finished(runners)
-            verdict = None if winner is None else self._judged(runners[winner], len(runners), generator)
+            if winner is not None:
+                level = levels_of(self.round, len(runners))[winner]
+                verdict = self._judged(runners[winner], level, generator)
         ran = {id(item): runner for item, runner in zip(racing, runners, strict=True)}
         for item in edited:
             runner = ran.get(id(item))
@@ -296,7 +298,7 @@ class _Loop:
         self.plays += [self._play(turn, number, edited, ran) for number, turn in enumerate(turns)]
 
     def _racers(self, edited: Sequence[_Edited], plan: RoundPlan) -> list[_Edited]:
-        """Those with the least loss on train that can be paid, in their order; where none can, the cheapest."""
+        """Those with the least loss on train that can be paid, that first; where none can, the cheapest."""
         if not edited:
             return []
         prices = [self._worth(item.program) / self._worth(self.candidates[0].program) for item in edited]
@@ -308,7 +310,7 @@ class _Loop:
                 racing.append(index)
                 left -= dear
         racing = racing or [min(range(len(edited)), key=lambda index: (prices[index], edited[index].train_loss))]
-        return [edited[index] for index in sorted(racing)]
+        return [edited[index] for index in racing]
 
     def _worth(self, program: Program) -> float:
         return rows_worth(program, self._setting.train, self._meter.budget.unit)
@@ -316,15 +318,15 @@ class _Loop:
     def _race(self, programs: Sequence[Program], generator: Generator) -> Flow[list[Runner]]:
         """A race on dev; whoever cannot beat the program as given any more drops out."""
         dev, objective = self._setting.dev, self._setting.objective
-        bar = Bar(tuple(objective.values(self.candidates[0].traces)), level_of(self.round, len(programs)))
+        bar = Bar(tuple(objective.values(self.candidates[0].traces)), levels_of(self.round, len(programs)))
         least, most = objective.least, objective.most
         return race(programs, dev, objective.run, objective.value, DEFAULT, generator, bar, least=least, most=most)
 
-    def _judged(self, runner: Runner, raced: int, generator: Generator) -> Verdict:
+    def _judged(self, runner: Runner, level: float, generator: Generator) -> Verdict:
         values = self._setting.objective.values
         baseline, incumbent = values(self.candidates[0].traces), values(self.incumbent.traces)
         least = self._setting.min_gain
-        return judge(values(runner.traces), baseline, incumbent, self.round, raced, generator, least)
+        return judge(values(runner.traces), baseline, incumbent, level, generator, least)
 
     def _record(
         self, proposer: str, item: _Edited, runner: Runner | None, verdict: Verdict | None, before: Candidate

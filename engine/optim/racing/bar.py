@@ -17,21 +17,21 @@ _GRAINS = 100  # steps that differences are rounded up to; scores of 0 and 1 los
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """The incumbent's `values` on all of dev, in its order, and the level of the test that a winner has to pass."""
+    """The incumbent's `values` on all of dev, in its order, and the level of the test that each runner has to pass."""
 
     values: tuple[float, ...]
-    level: float
+    levels: tuple[float, ...]
 
     def in_order(self, order: Sequence[int]) -> "Bar":
         """The same bar for rows in another order."""
-        return Bar(tuple(self.values[row] for row in order), self.level)
+        return Bar(tuple(self.values[row] for row in order), self.levels)
 
-    def within_reach(self, seen: Values, least: float, most: float) -> bool:
-        """Whether a runner with these values on the first rows can pass, every other row being worth `most`.
+    def within_reach(self, runner: int, seen: Values, least: float, most: float) -> bool:
+        """Whether a runner, by its number, with these values on the first rows can pass if the rest is worth `most`.
 
         The p-value is exact for 0 and 1; else differences are rounded up, so that no hope is overlooked.
         """
         ahead = np.full(len(self.values), most)
         ahead[: len(seen)] = seen
         steps = np.ceil((ahead - np.asarray(self.values)) / ((most - least) / _GRAINS) - 1e-9).astype(np.int64)
-        return exact_permutation_p(steps) <= self.level
+        return exact_permutation_p(steps) <= self.levels[runner]

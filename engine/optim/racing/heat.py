@@ -47,9 +47,9 @@ class Heat:
     def _hold_up(self, bar: Bar, runner: int) -> None:
         """Hold the bar up to a runner whose fate before it is open."""
         least, most = self._before.least, self._before.most
-        if not bar.within_reach(self._high[runner], least, most):
+        if not bar.within_reach(runner, self._high[runner], least, most):
             self._fails.add(runner)
-        elif bar.within_reach(self._low[runner], least, most):
+        elif bar.within_reach(runner, self._low[runner], least, most):
             self._stays.add(runner)
 
 
