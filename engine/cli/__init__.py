@@ -19,6 +19,7 @@ _COMMANDS = {
     "check": "See what is wrong with a task before it is run.",
     "run": "Answer with a program.",
     "eval": "Score a program on a split of a task.",
+    "attribute": "See what each sentence and demonstration of a program does.",
     "optimize": "Make a task's program better, and prove it.",
     "runs": "List optimization runs.",
     "diff": "Show what a run changed.",

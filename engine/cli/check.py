@@ -18,13 +18,13 @@ from engine.feedback.static.analysis import findings
 from engine.feedback.static.context import Limits
 from engine.feedback.static.finding import Finding, worst_first
 from engine.feedback.static.measuring import measured
-from engine.feedback.static.places import places
 from engine.feedback.static.sizes import Size, estimated
 from engine.feedback.static.subject import Subject
 from engine.inference.remote.address import is_address
 from engine.opening import absences
 from engine.optim.acceptance import fewest_examples
 from engine.program.declared import where_declared
+from engine.program.places import places
 from engine.tasks.schema import Task
 from engine.tasks.taskfile import load_task
 

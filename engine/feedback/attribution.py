@@ -77,6 +77,11 @@ def can_be_attributed(program: Program) -> bool:
     return tells_likelihood(program) or any(name.endswith(".bias") for name in program.output_node.parameters())
 
 
+def can_be_read(program: Program) -> bool:
+    """Whether the output node reads something of other nodes, and the likelihood of its answer can be had."""
+    return tells_likelihood(program) and any("." in source for source in program.output_node.sources.values())
+
+
 def attribute(program: Program, examples: Sequence[Example]) -> Flow[list[Attribution]]:
     """Every sentence and demonstration of the program, worst first. One call an example and piece, and one more each.
 

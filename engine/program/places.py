@@ -4,7 +4,7 @@ A parameter is named by the way to it: `answer.instruction` is that of a node, `
 one, `answer.steps.reason.instruction` that of a step in a part.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from engine.program.composite import Composite
@@ -18,18 +18,45 @@ from engine.records import Step
 class Place:
     """A layer where it stands: that of a node, or down a `path` of parts within it.
 
-    `name` is that of the node and the path, such as `answer.of`; `inputs` are the fields that the layer receives.
-    `answers` says that what it gives is a candidate for the program's answer: every layer on the way passes it on under
-    its own name. `direct` says that it reads program inputs alone, each under the name that the node gives it.
+    `name` is that of the node and the path, such as `answer.of`; `sources` are the fields that the layer receives, each
+    with the reference that it comes from, which is empty for what another part writes; `around` are the layers that it
+    is a part of, the outermost first. `answers` says that what it gives is a candidate for the program's answer: every
+    layer on the way passes it on under its own name. `direct` says that it reads program inputs alone, each under the
+    name that the node gives it.
     """
 
     name: str
     node: Node
-    path: tuple[str, ...]
     layer: Layer
-    inputs: tuple[str, ...]
+    sources: Mapping[str, str]
     answers: bool
     direct: bool
+    path: tuple[str, ...] = ()
+    around: tuple[Layer, ...] = ()
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The fields that the layer receives."""
+        return tuple(self.sources)
+
+    @property
+    def parts(self) -> "list[Place]":
+        """The places of its own parts, not of theirs."""
+        layer = self.layer
+        if not isinstance(layer, Composite):
+            return []
+        found = []
+        for name, part in layer.parts.items():
+            inputs = layer.part_inputs(name, self.inputs)
+            sources = {field: self.sources.get(field, "") for field in inputs}
+            answers = self.answers and part.outputs[-1] == layer.outputs[-1]
+            direct = self.direct and inputs == self.inputs
+            inner = Place(
+                f"{self.name}.{name}", self.node, part, sources, answers, direct, (*self.path, name),
+                (*self.around, layer),
+            )  # fmt: skip
+            found.append(inner)
+        return found
 
     def parameters(self) -> dict[str, Parameter]:
         """Its own parameters by their short names, without those of its parts."""
@@ -47,12 +74,15 @@ class Place:
 
 def places(program: Program) -> list[Place]:
     """All places, in the order of the nodes, each layer before its parts."""
-    found: list[Place] = []
-    for node in program.nodes:
-        answers = node.name == program.output_node.name and node.layer.outputs[-1] == program.output_field
-        direct = all("." not in reference for reference in node.sources.values())
-        found += _within(Place(node.name, node, (), node.layer, node.inputs, answers, direct))
-    return found
+    return [place for node in program.nodes for place in _with_parts(place_of_node(program, node.name))]
+
+
+def place_of_node(program: Program, name: str) -> Place:
+    """The place of a node's own layer."""
+    node = program.node(name)
+    answers = name == program.output_node.name and node.layer.outputs[-1] == program.output_field
+    direct = all("." not in reference for reference in node.sources.values())
+    return Place(name, node, node.layer, node.sources, answers, direct)
 
 
 def place_of(program: Program, parameter: str) -> Place:
@@ -78,15 +108,7 @@ def steps_of(steps: Sequence[Step], parameter: str) -> list[Step]:
     return found
 
 
-def _within(place: Place) -> Iterator[Place]:
+def _with_parts(place: Place) -> Iterator[Place]:
     yield place
-    if not isinstance(place.layer, Composite):
-        return
-    for name, part in place.layer.parts.items():
-        inputs = place.layer.part_inputs(name, place.inputs)
-        answers = place.answers and part.outputs[-1] == place.layer.outputs[-1]
-        inner = Place(
-            f"{place.name}.{name}", place.node, (*place.path, name), part, inputs, answers,
-            place.direct and inputs == place.inputs,
-        )  # fmt: skip
-        yield from _within(inner)
+    for part in place.parts:
+        yield from _with_parts(part)

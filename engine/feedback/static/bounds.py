@@ -4,12 +4,13 @@ import itertools
 from collections.abc import Iterator
 
 from engine.feedback.static.finding import Finding, some
-from engine.feedback.static.places import Place, node_place, places, predicts, writers
+from engine.feedback.static.places import predicts, writers
 from engine.feedback.static.predicting import field_of
 from engine.feedback.static.subject import Subject
 from engine.program.cost import tokens
 from engine.program.graph import Program
 from engine.program.layers import Predict, Sequential
+from engine.program.places import Place, place_of_node, places
 from engine.program.typed.grammar import longest
 
 LONG_TOKENS = 512  # of a text that others read
@@ -55,7 +56,7 @@ def _read_texts(program: Program) -> Iterator[tuple[str, str]]:
         for reference in reader.sources.values():
             if "." in reference:
                 node, _, field = reference.partition(".")
-                yield from _open_writers(node_place(program.node(node)), field, reader.name)
+                yield from _open_writers(place_of_node(program, node), field, reader.name)
     for place in places(program):
         if isinstance(place.layer, Sequential):
             for part, following in itertools.pairwise(place.parts):

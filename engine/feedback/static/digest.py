@@ -9,10 +9,11 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from engine.feedback.static.finding import cut
-from engine.feedback.static.places import answerers, places
+from engine.feedback.static.places import answerers
 from engine.feedback.static.predicting import field_of, options
 from engine.program.graph import Program
 from engine.program.layers import Predict
+from engine.program.places import places
 from engine.records import Example
 
 _SHOWN = 3  # examples

@@ -7,7 +7,7 @@ most that it may be. Layers that ask in ways of their own are estimated (`Layer.
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from engine.feedback.static.places import Place, answerers, node_place
+from engine.feedback.static.places import answerers, is_vital
 from engine.feedback.static.predicting import options, request_of
 from engine.feedback.static.sizes import Size
 from engine.feedback.static.subject import Subject
@@ -16,6 +16,7 @@ from engine.program.composite import Composite
 from engine.program.estimate import ASSUMED_TOKENS
 from engine.program.layers import Predict
 from engine.program.parameters import Demo
+from engine.program.places import Place, place_of_node
 from engine.program.prompt import label
 from engine.program.typed.grammar import shortest
 from engine.records import Count, Plain, Prompt, Score
@@ -30,7 +31,7 @@ def measured(subject: Subject) -> Flow[list[Size]]:
     found: list[Flow[Size]] = []
     for node in subject.program.nodes:
         given = {name: known[reference] for name, reference in node.sources.items()}
-        for place, sizes in _with_parts(node_place(node), given):
+        for place, sizes in _with_parts(place_of_node(subject.program, node.name), given):
             if isinstance(place.layer, Predict):
                 found.append(_counted(subject, place, place.layer, sizes))
             elif (guessed := _guessed(place, sizes)) is not None:
@@ -116,14 +117,14 @@ def _reply(subject: Subject, place: Place, layer: Predict) -> Flow[Size]:
     request = request_of(layer, (), dict.fromkeys(place.sources, ""))
     if isinstance(request, Score):
         choices = yield from _tokens_of(request.continuations)
-        return Size(place.name, reply=max(choices), vital=place.vital)
+        return Size(place.name, reply=max(choices), vital=is_vital(place))
     wanted = {option: "" for field in layer.fields for option in options(layer, field)}
     if any(place.name == other.name for other, _ in answerers(subject.program)):
         targets = {row.target: row.origin for row in reversed(subject.train) if row.target}
         wanted |= {target: targets[target] for target in sorted(targets, key=len)[-_LONGEST_ROWS:]}
     least, *counts = yield from _tokens_of([_shortest_reply(layer), *wanted])
     longest = max(range(len(counts)), key=counts.__getitem__, default=None)
-    size = Size(place.name, reply=int(layer.max_tokens), needed=least, vital=place.vital)
+    size = Size(place.name, reply=int(layer.max_tokens), needed=least, vital=is_vital(place))
     if longest is None:
         return size
     beside = least if len(layer.fields) > 1 else 0  # the other fields, at their shortest

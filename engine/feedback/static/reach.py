@@ -3,11 +3,11 @@
 from collections.abc import Iterator
 
 from engine.feedback.static.finding import Finding, some
-from engine.feedback.static.places import places
 from engine.feedback.static.subject import Subject
 from engine.program.graph import Program
 from engine.program.layer import Node, is_users
 from engine.program.layers import Parallel, RunCode, ToolCall
+from engine.program.places import places
 
 
 def live_nodes(program: Program) -> list[Node]:

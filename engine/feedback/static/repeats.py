@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from engine.feedback.static.finding import Finding, cut
-from engine.feedback.static.places import Place, places, predicts
+from engine.feedback.static.places import is_sampled, predicts
 from engine.feedback.static.subject import Subject
 from engine.program.layers import Agent, Memory, Predict, ToolCall
 from engine.program.parameters import Text
+from engine.program.places import Place, places
 
 _ALIKE = 0.94  # of the words of two texts: one of twenty differs
 _FEWEST_WORDS = 6  # of texts that are compared word by word
@@ -27,7 +28,7 @@ def repeated_requests(subject: Subject) -> Iterator[Finding]:
     """
     for (first, layer), (second, other) in itertools.combinations(predicts(subject.program), 2):
         same_fields = dict(first.sources) == dict(second.sources) and all(first.sources.values())
-        if same_fields and first.sampled == second.sampled and replace(other, output=layer.fields) == layer:
+        if same_fields and is_sampled(first) == is_sampled(second) and replace(other, output=layer.fields) == layer:
             text = f"it asks what {first.name} asks, of the same fields, so that it gives the same answer"
             yield Finding("warning", "repeated_request", second.name, text, "drop it, or let it ask something else")
 

@@ -4,13 +4,14 @@ from collections.abc import Iterator
 from dataclasses import fields
 
 from engine.feedback.static.finding import Finding, some
-from engine.feedback.static.places import Place, places
+from engine.feedback.static.places import is_sampled
 from engine.feedback.static.predicting import options
 from engine.feedback.static.subject import Subject
 from engine.program.layer import Layer, is_users
 from engine.program.layers import Agent, Memory, Predict, Refine, Retrieve, Route, TreeSearch, Vote
 from engine.program.layers.refine import passes
 from engine.program.parameters import Number
+from engine.program.places import Place, places
 from engine.program.typed.fields import BoolType, ChoicesType
 
 _MOST_FUSED = 2 / 61  # first in both rankings: 1 / (60 + rank) of each
@@ -42,7 +43,7 @@ def odd_settings(subject: Subject) -> Iterator[Finding]:
 def _sampled_decision(place: Place, layer: Predict) -> Iterator[Finding]:
     """A closed decision that is drawn at random, once."""
     decides = all(isinstance(field.type, ChoicesType | BoolType) for field in layer.fields)
-    if layer.temperature > 0 and decides and not place.sampled:
+    if layer.temperature > 0 and decides and not is_sampled(place):
         text = f"at temperature {layer.temperature:g} it draws its decision at random, and only once"
         advice = "write temperature: 0, or have a vote sample it"
         yield Finding("warning", "sampled_decision", f"{place.name}.temperature", text, advice)

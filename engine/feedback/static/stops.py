@@ -3,10 +3,11 @@
 from collections.abc import Iterator
 
 from engine.feedback.static.finding import Finding, cut, share
-from engine.feedback.static.places import Place, answerers, predicts
+from engine.feedback.static.places import answerers, is_vital, predicts
 from engine.feedback.static.predicting import options, request_of
 from engine.feedback.static.subject import Subject
 from engine.program.layers import Predict
+from engine.program.places import Place
 from engine.program.prompt import label
 from engine.records import Generate
 
@@ -24,7 +25,7 @@ def early_stops(subject: Subject) -> Iterator[Finding]:
             if between := next((other for other in layer.outputs[1:] if stop in f"\n{label(other)}:"), None):
                 text = f"{ends} before {between} is written, so that every reply fails"
                 advice = "drop it: each field has a line of its own"
-                yield Finding("error" if place.vital else "warning", "stop", name, text, advice)
+                yield Finding("error" if is_vital(place) else "warning", "stop", name, text, advice)
                 continue
             if lost := [option for field in layer.fields for option in options(layer, field) if stop in option]:
                 text = f"{ends}, so that {cut(lost[0])!r} can never be written"

@@ -2,11 +2,15 @@
 
 Backward over a minibatch says how each text should change; this proposer takes one step along it. With momentum, as
 there: what the accepted edits of the run did to the same text is told too, the latest first. Deviations: the new text
-is decoded under a grammar, so that it always parses; several are sampled and raced instead of trusting one.
+is decoded under a grammar, so that it always parses; several are sampled and raced instead of trusting one; and where
+several texts have a gradient, those are followed whose advice makes the accepted answers of the failures likelier.
 """
+
+from collections.abc import Sequence
 
 from numpy.random import Generator
 
+from engine.feedback.attribution import can_be_attributed, supported
 from engine.feedback.backward import backward
 from engine.feedback.packing import Part
 from engine.flows import Flow, together
@@ -16,9 +20,10 @@ from engine.optim.words.texts import fits, texts_of
 from engine.optim.words.writing import Brief, written
 from engine.program.graph import Program
 from engine.program.parameters import Text
-from engine.records import Feedback
+from engine.records import Feedback, Trace
 
 _SAMPLES = 3
+_CHECKED = 8  # failures on which advice is checked
 _SYSTEM = "You improve instructions for a language model. You answer with the new instruction only."
 
 
@@ -37,7 +42,8 @@ class TextualGradientProposer:
         traces = yield from minibatch(history, history.program)
         feedback = yield from backward(history.program, failures(traces))
         texts = texts_of(history.program)
-        said = [item for item in feedback if item.parameter in texts]
+        found = [item for item in feedback if item.parameter in texts]
+        said = yield from _supported(history, found, failures(traces))
         generators = rng.spawn(len(said))
         rewrites = yield from together(
             [
@@ -46,6 +52,14 @@ class TextualGradientProposer:
             ]
         )
         return [proposal for proposals in rewrites for proposal in proposals]
+
+
+def _supported(history: History, said: Sequence[Feedback], traces: Sequence[Trace]) -> Flow[Sequence[Feedback]]:
+    """Gradients that likelihood bears out; all of them where it bears out none, or cannot be had."""
+    if len(said) < 2 or not can_be_attributed(history.program):
+        return said
+    gains = yield from supported(history.program, said, [trace.example for trace in traces][:_CHECKED])
+    return [item for item, gain in zip(said, gains, strict=True) if gain > 0] or said
 
 
 def _rewrites(history: History, feedback: Feedback, parameter: Text, rng: Generator) -> Flow[list[Proposal]]:
