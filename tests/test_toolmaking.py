@@ -25,7 +25,7 @@ from engine.optim.loop import Setting, optimize
 from engine.optim.proposers.agent_optimizer import AgentOptimizerProposer
 from engine.optim.proposers.craft import CraftProposer
 from engine.optim.tooling.coding import abstraction, coded, is_function, normalized, revision, solution, tool
-from engine.optim.tooling.toolmaking import Gave, different, places
+from engine.optim.tooling.toolmaking import Gave, code_in, different
 from engine.program.layers import Agent, Code, Predict, Vote
 from engine.program.tools.written import parsed
 from engine.program.typed.grammar import matches
@@ -194,8 +194,8 @@ def test_functions_that_are_alike_or_do_alike_count_once() -> None:
         "def f(a): return 1 + a",
     )
     assert normalized(one) == normalized(renamed) != normalized(other)
-    place = places(counting())[0]
-    (known,) = places(counting().replace({"result.source": f"{renamed}\ng(1)"}))
+    place = code_in(counting())[0]
+    (known,) = code_in(counting().replace({"result.source": f"{renamed}\ng(1)"}))
     assert list(different(place, {one: gave("1"), renamed: gave("2")})) == [one], "the same code"
     assert list(different(place, {one: gave("1"), other: gave("1")})) == [one], "the same results"
     assert list(different(place, {one: gave("1"), other: gave("2")})) == [one, other]
@@ -306,10 +306,10 @@ def test_code_is_found_wherever_it_stands_and_programs_without_it_do_not_suit() 
     text = Input("text")
     branches = {"long": Code("len(text)"), "short": Code("1")}
     inner = Vote(branches=branches)
-    assert [(one.name, one.reads) for one in places(Program(inner(text)))] == [
+    assert [(one.name, one.reads) for one in code_in(Program(inner(text)))] == [
         (f"result.branches.{name}.source", ("text",)) for name in branches
     ]
-    (agent,) = places(Program(Agent(("tools.py:add",), source=TOTAL)(text)))
+    (agent,) = code_in(Program(Agent(("tools.py:add",), source=TOTAL)(text)))
     assert (agent.name, agent.taken) == ("answer.source", ("add", "finish", "search"))
     without = Program(Predict("Say it.")(text))
     assert not any(proposer.suits(without) for proposer in (CraftProposer(), AgentOptimizerProposer()))

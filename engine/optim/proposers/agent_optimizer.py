@@ -18,12 +18,12 @@ from engine.flows import Flow, ask, together
 from engine.optim.history import History, Proposal
 from engine.optim.tooling.coding import coded, revision, solution, tool
 from engine.optim.tooling.toolmaking import (
-    Place,
+    Code,
     Problem,
+    code_in,
     different,
     gave,
     name_of,
-    places,
     problems,
     row_calls,
 )
@@ -49,11 +49,11 @@ class AgentOptimizerProposer:
 
     def suits(self, program: Program) -> bool:
         """Whether code is a weight."""
-        return bool(places(program))
+        return bool(code_in(program))
 
     def propose(self, history: History, rng: Generator) -> Flow[list[Proposal]]:
         """Up to three sources after one action, those first that solve most failures."""
-        possible = places(history.program)
+        possible = code_in(history.program)
         place = possible[int(rng.integers(len(possible)))]
         draws = rng.random(2)
         (writer,) = rng.spawn(1)
@@ -107,7 +107,7 @@ def _chosen(history: History, parts: Sequence[Part], question: str, options: Seq
 
 
 def _tried(
-    history: History, place: Place, failed: Sequence[Problem], changes: Sequence[tuple[str, str, str]]
+    history: History, place: Code, failed: Sequence[Problem], changes: Sequence[tuple[str, str, str]]
 ) -> Flow[list[Proposal]]:
     """Proposals for (code, the source with it, what was done), without those that fail on every failure."""
     usable = [change for change in changes if place.takes(change[1])]
@@ -125,7 +125,7 @@ def _tried(
     ]
 
 
-def _parts(history: History, place: Place, failed: Sequence[Problem]) -> list[Part]:
+def _parts(history: History, place: Code, failed: Sequence[Problem]) -> list[Part]:
     """What there is to call, what failed, and what was tried before without success; the first failure tells most."""
     listed = (
         described([function.spec for function in place.functions]) if place.source.functions else place.source.value
@@ -145,7 +145,7 @@ def _parts(history: History, place: Place, failed: Sequence[Problem]) -> list[Pa
     return parts
 
 
-def _rows(history: History, place: Place) -> int:
+def _rows(history: History, place: Code) -> int:
     """How many rows the allowance pays for, besides two choices, the code, and trying it."""
     room = history.allowance_calls - 2 - _SAMPLES * (1 + _TRIED * row_calls(history, place))
     return max(0, min(_ROWS, room // max(1, estimate(history.program, {}).calls)))

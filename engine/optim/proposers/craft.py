@@ -19,13 +19,13 @@ from engine.flows import Flow, together
 from engine.optim.history import History, Proposal
 from engine.optim.tooling.coding import abstraction, coded, solution, tool
 from engine.optim.tooling.toolmaking import (
+    Code,
     Gave,
-    Place,
     Problem,
+    code_in,
     different,
     gave,
     name_of,
-    places,
     problems,
     row_calls,
 )
@@ -58,11 +58,11 @@ class CraftProposer:
 
     def suits(self, program: Program) -> bool:
         """Whether code is a weight."""
-        return bool(places(program))
+        return bool(code_in(program))
 
     def propose(self, history: History, rng: Generator) -> Flow[list[Proposal]]:
         """Sources with the functions that solve most of the rows they were not made from."""
-        possible = places(history.program)
+        possible = code_in(history.program)
         place = possible[int(rng.integers(len(possible)))]
         writers = rng.spawn(_GROUPS)
         found = yield from problems(history, place, _rows(history, place))
@@ -81,7 +81,7 @@ class CraftProposer:
 
 
 def _made(
-    history: History, place: Place, group: Sequence[Problem], rows: Sequence[Problem], rng: Generator
+    history: History, place: Code, group: Sequence[Problem], rows: Sequence[Problem], rng: Generator
 ) -> Flow[_Tool | None]:
     """A function that solves at least half of a group, and some of the other rows; the general one where it can."""
     first, second = rng.spawn(2)
@@ -102,7 +102,7 @@ def _made(
     return _Tool(versions[best], tuple(results[best]), held_out) if held_out > before or not others else None
 
 
-def _rows(history: History, place: Place) -> int:
+def _rows(history: History, place: Code) -> int:
     """How many rows the allowance pays for: run once, and by two versions of the function of each group."""
     each, runs = row_calls(history, place), max(1, estimate(history.program, {}).calls)
     writing = _GROUPS * (_SAMPLES + 1)
@@ -110,29 +110,29 @@ def _rows(history: History, place: Place) -> int:
     return max(0, min(_ROWS, room // (runs + 2 * _GROUPS * each)))
 
 
-def _fits(place: Place, code: str) -> bool:
+def _fits(place: Code, code: str) -> bool:
     """Whether a place can take a function: by what it takes, and by its name."""
     return name_of(code) not in place.taken and place.takes(_value(place, code))
 
 
-def _value(place: Place, code: str) -> str:
+def _value(place: Code, code: str) -> str:
     """The source with a function: beside an agent's others, and in the place of a script."""
     return place.added(code) if place.source.functions else place.alone(code)
 
 
-def _solution(place: Place, group: Sequence[Problem]) -> Form:
+def _solution(place: Code, group: Sequence[Problem]) -> Form:
     """The function that solves a few rows."""
     rows = [Part(f"{row.text}\n", 1 / (number + 1)) for number, row in enumerate(group)]
     return tool(rows) if place.source.functions else solution(rows, place.reads)
 
 
-def _general(place: Place, code: str) -> Form:
+def _general(place: Code, code: str) -> Form:
     """The same function for more rows."""
     takes = len(read_functions(code)[0].spec.parameters["properties"])
     return abstraction(code, takes, texts=not place.source.functions)
 
 
-def _proposals(place: Place, tools: Sequence[_Tool]) -> list[Proposal]:
+def _proposals(place: Code, tools: Sequence[_Tool]) -> list[Proposal]:
     """Sources with these functions, and notes on what they solve."""
 
     def note(*some: _Tool) -> str:

@@ -1,6 +1,6 @@
 """Toolmaking: what the proposers share that write functions: where code is a weight, and what a function gives on rows.
 
-There are two kinds of places. The source of a `code` layer is a script: a function takes what the node reads, and the
+There are two kinds of it. The source of a `code` layer is a script: a function takes what the node reads, and the
 script ends with its call. The source of an agent holds functions, which the model calls beside the user's. A function
 is run in the sandbox alone: in a script by running the program, as a tool by having the model write the call.
 """
@@ -31,11 +31,11 @@ _INSTRUCTION = "Call the function so that it gives the answer."
 _AGENTS_OWN = ("finish", "search")
 
 
-# ── places ───────────────────────────────────────────────────────────────────────────────────────
+# ── code in programs ───────────────────────────────────────────────────────────────────────────────────────
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Code:
     """A parameter that holds code. `reads` are the texts that its layer is given, `taken` names that others have."""
 
     name: str
@@ -77,7 +77,7 @@ class Place:
             return False
 
 
-def places(program: Program) -> list[Place]:
+def code_in(program: Program) -> list[Code]:
     """Every parameter of a program that holds code."""
     found = []
     tools = tuple(need.name.rpartition(":")[2] for need in program.outside if need.kind == "tool")
@@ -85,7 +85,7 @@ def places(program: Program) -> list[Place]:
         if isinstance(value, Source):
             node = program.node(name.partition(".")[0])
             reads = _reads(node.layer, node.inputs, name.partition(".")[2])
-            found.append(Place(name, value, reads, (*tools, *_AGENTS_OWN) if value.functions else reads))
+            found.append(Code(name, value, reads, (*tools, *_AGENTS_OWN) if value.functions else reads))
     return found
 
 
@@ -125,7 +125,7 @@ class Gave:
     error: str | None = None
 
 
-def problems(history: History, place: Place, rows: int) -> Flow[list[Problem]]:
+def problems(history: History, place: Code, rows: int) -> Flow[list[Problem]]:
     """The incumbent run on the first rows this round has drawn."""
     traces = yield from history.objective.run(history.program, history.drawn[:rows])
     node = place.name.partition(".")[0]
@@ -137,12 +137,12 @@ def problems(history: History, place: Place, rows: int) -> Flow[list[Problem]]:
     return found
 
 
-def row_calls(history: History, place: Place) -> int:
+def row_calls(history: History, place: Code) -> int:
     """How many calls of a model `gave` makes for one row, at most."""
     return 1 if place.source.functions else estimate(history.program, {}).calls
 
 
-def gave(history: History, place: Place, code: str, value: str, rows: Sequence[Problem]) -> Flow[list[Gave]]:
+def gave(history: History, place: Code, code: str, value: str, rows: Sequence[Problem]) -> Flow[list[Gave]]:
     """What a function gives on rows, in their order, with `value` as the source that it stands in.
 
     One that hits a limit on the first row is not run on the others.
@@ -153,7 +153,7 @@ def gave(history: History, place: Place, code: str, value: str, rows: Sequence[P
     return first + (yield from _ran(history, place, code, value, rows[1:]))
 
 
-def different(place: Place, tools: Mapping[str, Sequence[Gave]]) -> dict[str, Sequence[Gave]]:
+def different(place: Code, tools: Mapping[str, Sequence[Gave]]) -> dict[str, Sequence[Gave]]:
     """Functions without those that are another one in other words, or gave the same on every row; the first stay.
 
     The functions that the place has already count as the first.
@@ -170,7 +170,7 @@ def different(place: Place, tools: Mapping[str, Sequence[Gave]]) -> dict[str, Se
     return kept
 
 
-def _ran(history: History, place: Place, code: str, value: str, rows: Sequence[Problem]) -> Flow[list[Gave]]:
+def _ran(history: History, place: Code, code: str, value: str, rows: Sequence[Problem]) -> Flow[list[Gave]]:
     """A script is run with its program. A tool is called, with arguments that the task's model writes."""
     if place.source.functions:
         return (yield from together([_called(history, name_of(code), value, row) for row in rows]))
