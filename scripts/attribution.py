@@ -5,11 +5,12 @@
     scripts/attribution.py --leave-one-out    the same, ranked by leaving out one at a time
 
 What harms so small a model is not what a person would expect ("answer in full sentences" makes its one-word answers
-likelier), so harm is measured first: on 16 train rows of its own, each sentence of a pool is added to short
-instructions of other sentences, and what that does to the likelihood of the right answers is averaged over them. A
-construction draws three of the four that do most harm and seven of those that do none, shuffles them into one
-instruction, and ranks the ten by `ablate` on 16 other rows. Prints a Markdown table: how often the three came last,
-all of them, and their places. The sets are public ones and not part of this project.
+likelier), so harm is measured first: on 16 train rows of its own, each sentence is added to ten short instructions of
+sentences that are about the task, and what that does to the likelihood of the right answers is averaged over them. A
+construction draws three of the odd sentences that cost 0.5 nats or more, at most one of them about a language, because
+beside "Answer in Spanish." "Answer in French." does nothing any more; and seven about the task that cost less than 0.1.
+It shuffles them into one instruction and ranks the ten by `ablate` on 16 other rows. Prints a Markdown table: how
+often the three came last, all of them, and their places. The sets are public ones and not part of this project.
 """
 
 import argparse
@@ -32,11 +33,25 @@ from engine.tasks.rows import read_rows
 
 _MEASURED_ON, _RANKED_ON = 16, 16
 _CONTEXTS = 10
-_HALVES = 96
-_HARMFUL = 4
+_HALVES = 160
+_HARMFUL, _HARMLESS = 0.5, 0.1  # nats an example, at least and at most
+_TOGETHER = 6  # sentences of a short instruction
 _PER_TASK = 5
 
+_LANGUAGES = (
+    "Answer in French.",
+    "Answer in Spanish.",
+    "Answer in Italian.",
+    "Answer in Portuguese.",
+    "Answer in Dutch.",
+    "Answer in Chinese.",
+    "Write the answer in German.",
+    "Translate the answer into Spanish.",
+    "Translate the answer into French.",
+    "Answer with a whole sentence in German.",
+)
 _ODD = (
+    *_LANGUAGES,
     "Explain your answer in a long paragraph.",
     "Begin every answer with Dear Sir or Madam.",
     "First repeat the question word for word.",
@@ -48,11 +63,7 @@ _ODD = (
     "Ask the user a question.",
     "Say hello to the user before anything else.",
     "The answer is a date.",
-    "Answer in French.",
-    "Answer in Spanish.",
-    "Answer in Chinese.",
     "Answer in capital letters.",
-    "Answer with a whole sentence in German.",
 )
 
 _TASKS: Mapping[str, tuple[str, ...]] = {
@@ -140,14 +151,16 @@ def _places(runtime: Runtime, task: str, data: Path, ablating: bool, rng: np.ran
     """Where the three harmful ones came in each construction, 1 being the worst place."""
     rows = _rows(data / task / "train.jsonl")
     measuring, ranking = rows[:_MEASURED_ON], rows[_MEASURED_ON:]
-    pool = (*_TASKS[task], *_ODD)
-    harms = _harms(runtime, pool, measuring, rng)
-    worst_first = sorted(pool, key=lambda sentence: -harms[sentence])
-    harmful = worst_first[:_HARMFUL]
-    harmless = [sentence for sentence in worst_first[_HARMFUL:] if harms[sentence] <= 0]
+    harms = _harms(runtime, task, measuring, rng)
+    harmful = [sentence for sentence in _ODD if harms[sentence] >= _HARMFUL]
+    harmless = [sentence for sentence in _TASKS[task] if harms[sentence] <= _HARMLESS]
+    if len(harmful) < 3 or len(harmless) < 7:
+        sys.exit(f"{task}: {len(harmful)} of the sentences harm this model, {len(harmless)} do not: 3 and 7 are needed")
     places = []
     for _ in range(_PER_TASK):
-        planted = [harmful[int(index)] for index in rng.permutation(len(harmful))[:3]]
+        drawn = [harmful[int(index)] for index in rng.permutation(len(harmful))]
+        language = next((sentence for sentence in drawn if sentence in _LANGUAGES), None)
+        planted = [sentence for sentence in drawn if sentence == language or sentence not in _LANGUAGES][:3]
         text = [*planted, *(harmless[int(index)] for index in rng.permutation(len(harmless))[:7])]
         examples = [ranking[int(index)] for index in rng.permutation(len(ranking))[:_RANKED_ON]]
         program = _program([text[int(index)] for index in rng.permutation(len(text))])
@@ -156,16 +169,15 @@ def _places(runtime: Runtime, task: str, data: Path, ablating: bool, rng: np.ran
     return places
 
 
-def _harms(
-    runtime: Runtime, pool: Sequence[str], examples: Sequence[Example], rng: np.random.Generator
-) -> dict[str, float]:
+def _harms(runtime: Runtime, task: str, examples: Sequence[Example], rng: np.random.Generator) -> dict[str, float]:
     """How much adding each sentence to short instructions costs the right answers, in nats an example."""
+    own = _TASKS[task]
+    contexts = [[own[int(index)] for index in rng.permutation(len(own))[:_TOGETHER]] for _ in range(_CONTEXTS)]
     harms: dict[str, float] = {}
-    for sentence in pool:
-        others = [one for one in pool if one != sentence]
-        contexts = [[others[int(index)] for index in rng.permutation(len(others))[:5]] for _ in range(_CONTEXTS)]
-        added = [[*context[:2], sentence, *context[2:]] for context in contexts]
-        losses = runtime.run(together([mean_answer_loss(_program(one), examples) for one in (*contexts, *added)]))
+    for sentence in (*own, *_ODD):
+        without = [[other for other in context if other != sentence] for context in contexts]
+        added = [[*context[:2], sentence, *context[2:]] for context in without]
+        losses = runtime.run(together([mean_answer_loss(_program(one), examples) for one in (*without, *added)]))
         harms[sentence] = (sum(losses[_CONTEXTS:]) - sum(losses[:_CONTEXTS])) / _CONTEXTS
     return harms
 
