@@ -7,10 +7,11 @@
 What harms so small a model is not what a person would expect ("answer in full sentences" makes its one-word answers
 likelier), so harm is measured first: on 16 train rows of its own, each sentence is added to ten short instructions of
 sentences that are about the task, and what that does to the likelihood of the right answers is averaged over them. A
-construction draws three of the odd sentences that cost 0.5 nats or more, at most one of them about a language, because
-beside "Answer in Spanish." "Answer in French." does nothing any more; and seven about the task that cost less than 0.1.
-It shuffles them into one instruction and ranks the ten by `ablate` on 16 other rows. Prints a Markdown table: how
-often the three came last, all of them, and their places. The sets are public ones and not part of this project.
+construction draws three of the odd sentences that at least halve this likelihood, at most one of them about a language,
+because beside "Answer in Spanish." "Answer in French." does nothing any more; and seven about the task that cost less
+than 0.1 nats. It shuffles them into one instruction and ranks the ten by `ablate` on 16 other rows. Prints a Markdown
+table: how often the three came last, all of them, and their places. The sets are public ones and not part of this
+project.
 """
 
 import argparse
@@ -34,7 +35,7 @@ from engine.tasks.rows import read_rows
 _MEASURED_ON, _RANKED_ON = 16, 16
 _CONTEXTS = 10
 _HALVES = 160
-_HARMFUL, _HARMLESS = 0.5, 0.1  # nats an example, at least and at most
+_HARMFUL, _HARMLESS = 0.7, 0.1  # nats an example, at least and at most
 _TOGETHER = 6  # sentences of a short instruction
 _PER_TASK = 5
 
