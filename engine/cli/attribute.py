@@ -30,7 +30,7 @@ from engine.program.saved import load_saved
 from engine.records import Example
 from engine.tasks.taskfile import load_task
 
-_TEXT_CHARS = 200
+_TEXT_CHARS = 100
 _STYLES = {"keep": "helps", "drop": "harms", "edit": ""}
 
 
