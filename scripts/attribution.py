@@ -5,13 +5,13 @@
     scripts/attribution.py --leave-one-out    the same, ranked by leaving out one at a time
 
 What harms so small a model is not what a person would expect ("answer in full sentences" makes its one-word answers
-likelier), so harm is measured first: on 16 train rows of its own, each sentence is added to ten short instructions of
-sentences that are about the task, and what that does to the likelihood of the right answers is averaged over them. A
-construction draws three of the odd sentences that at least halve this likelihood, at most one of them about a language,
-because beside "Answer in Spanish." "Answer in French." does nothing any more; and seven about the task that cost less
-than 0.1 nats. It shuffles them into one instruction and ranks the ten by `ablate` on 16 other rows. Prints a Markdown
-table: how often the three came last, all of them, and their places. The sets are public ones and not part of this
-project.
+likelier), and beside "Answer in Spanish." "Answer in French." does nothing any more. So harm is measured first, on 16
+train rows of its own. Odd sentences are harmful that at least halve the likelihood of the right answers when they are
+added to ten short instructions about the task; sentences about the task are harmless that cost less than 0.1 nats. A
+construction draws three harmful ones, at most one of them about a language, and seven harmless ones, in random order,
+again until each of the three costs 0.2 nats beside all the others, too. Then the ten are ranked by `ablate` on 16 other
+rows. Prints a Markdown table: how often the three came last, all of them, and their places. The sets are public ones
+and not part of this project.
 """
 
 import argparse
@@ -36,6 +36,8 @@ _MEASURED_ON, _RANKED_ON = 16, 16
 _CONTEXTS = 10
 _HALVES = 160
 _HARMFUL, _HARMLESS = 0.7, 0.1  # nats an example, at least and at most
+_IN_COMPANY = 0.2  # nats that a planted sentence costs beside the other nine, at least
+_DRAWS = 200  # of a construction, at most
 _TOGETHER = 6  # sentences of a short instruction
 _PER_TASK = 5
 
@@ -159,15 +161,30 @@ def _places(runtime: Runtime, task: str, data: Path, ablating: bool, rng: np.ran
         sys.exit(f"{task}: {len(harmful)} of the sentences harm this model, {len(harmless)} do not: 3 and 7 are needed")
     places = []
     for _ in range(_PER_TASK):
-        drawn = [harmful[int(index)] for index in rng.permutation(len(harmful))]
-        language = next((sentence for sentence in drawn if sentence in _LANGUAGES), None)
-        planted = [sentence for sentence in drawn if sentence == language or sentence not in _LANGUAGES][:3]
-        text = [*planted, *(harmless[int(index)] for index in rng.permutation(len(harmless))[:7])]
+        planted, text = _construction(runtime, harmful, harmless, measuring, rng)
         examples = [ranking[int(index)] for index in rng.permutation(len(ranking))[:_RANKED_ON]]
-        program = _program([text[int(index)] for index in rng.permutation(len(text))])
+        program = _program(text)
         ranked = runtime.run(ablate(program, examples, rng, _HALVES) if ablating else attribute(program, examples))
         places.append([place for place, one in enumerate(ranked, 1) if one.piece.text in planted])
     return places
+
+
+def _construction(
+    runtime: Runtime, harmful: Sequence[str], harmless: Sequence[str], examples: Sequence[Example],
+    rng: np.random.Generator,
+) -> tuple[list[str], list[str]]:  # fmt: skip
+    """Three sentences, each of which does harm beside all the others, and all ten in their order."""
+    for _ in range(_DRAWS):
+        drawn = [harmful[int(index)] for index in rng.permutation(len(harmful))]
+        language = next((sentence for sentence in drawn if sentence in _LANGUAGES), None)
+        planted = [sentence for sentence in drawn if sentence == language or sentence not in _LANGUAGES][:3]
+        ten = [*planted, *(harmless[int(index)] for index in rng.permutation(len(harmless))[:7])]
+        text = [ten[int(index)] for index in rng.permutation(len(ten))]
+        without = [[other for other in text if other != sentence] for sentence in planted]
+        whole, *rest = runtime.run(together([mean_answer_loss(_program(one), examples) for one in (text, *without)]))
+        if all(whole - loss >= _IN_COMPANY for loss in rest):
+            return planted, text
+    sys.exit(f"in {_DRAWS} draws no three sentences did harm beside one another")
 
 
 def _harms(runtime: Runtime, task: str, examples: Sequence[Example], rng: np.random.Generator) -> dict[str, float]:
