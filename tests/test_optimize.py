@@ -248,6 +248,14 @@ def test_a_run_whose_time_is_up_replays_from_the_store_and_ends_at_its_first_new
         meter.allow(usage)
 
 
+def test_a_baseline_from_the_store_counts_with_the_time_that_it_took_then() -> None:
+    usage = Usage()
+    meter = Meter(Budget.parse("100s"), usage)
+    usage.calls = usage.cached_calls = 100
+    assert 1000 < meter.calls_left(2.0) <= 100 * 100 / 2
+    assert Meter(Budget.parse("300calls"), usage).calls_left(2.0) == 300
+
+
 def test_a_round_plan_spends_a_part_of_what_is_left() -> None:
     for calls in (100, 700, 3000, 50_000):
         plan = RoundPlan.of(calls, proposers=4, dev=100)

@@ -58,16 +58,17 @@ class Meter:
         """The part of the budget that is left, from 1 down to 0."""
         return self.left / self.budget.amount
 
-    def calls_left(self, dearer_to_come: bool) -> int:
+    def calls_left(self, baseline: float | None = None) -> int:
         """How many calls the rest of the budget pays for, judged by the calls so far.
 
-        Where only the bare baseline has been seen the calls to come are dearer: they carry demonstrations.
+        Where these are only the bare `baseline`, which took so much of the unit, those to come are dearer: they carry
+        demonstrations.
         """
         used = self._usage.since(self._start)
-        if self.budget.unit == "calls" or used.calls == 0 or self.spent == 0:
+        price = self.spent if baseline is None else baseline * _DEARER_THAN_BASELINE.get(self.budget.unit, 1.0)
+        if self.budget.unit == "calls" or used.calls == 0 or price == 0:
             return int(self.left)
-        dearer = _DEARER_THAN_BASELINE[self.budget.unit] if dearer_to_come else 1.0
-        return int(self.left * used.calls / self.spent / dearer)
+        return int(self.left * used.calls / price)
 
 
 # Demonstrations are computed once for many calls, but asked for in each: they cost some time and many tokens. Beside 8,

@@ -42,6 +42,7 @@ from engine.records import Completion, Example, Trace
 from engine.statistics import mean
 from engine.store.keys import seed_of
 from engine.store.rows import CandidateRow
+from engine.tasks.budget import Unit
 
 T = TypeVar("T")
 
@@ -175,9 +176,13 @@ class _Loop:
             raise ContentError(f"not one dev example could be answered; the first failed with: {reason}")
         self.incumbent = Candidate(0, self.incumbent.program, tuple(traces))
         self.candidates = [self.incumbent]
-        self._price_of_dev = max(
-            _MOMENT, self._read(f"{self._meter.budget.unit} of the baseline", lambda: self._meter.spent)
-        )
+        unit = self._meter.budget.unit
+        self._price_of_dev = self._read(f"{unit} of the baseline", lambda: self._paid(unit, traces))
+
+    def _paid(self, unit: Unit, traces: Sequence[Trace]) -> float:
+        """What the baseline takes of the budget. What the store answered counts with the time that it took then."""
+        waited = max(trace.seconds for trace in traces) if unit == "seconds" else 0.0
+        return max(_MOMENT, self._meter.spent, waited)
 
     def improve(self) -> str:
         """Round after round; why it ended."""
@@ -208,7 +213,9 @@ class _Loop:
 
     def _plan(self, proposers: int) -> RoundPlan:
         """What this round may use."""
-        calls_left = self._read("calls left", lambda: self._meter.calls_left(dearer_to_come=self.round == 1))
+        calls_left = self._read(
+            "calls left", lambda: self._meter.calls_left(self._price_of_dev if self.round == 1 else None)
+        )
         return RoundPlan.of(int(calls_left), proposers, len(self._setting.dev))
 
     def _read(self, name: str, read: Callable[[], float]) -> float:
